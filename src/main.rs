@@ -1,0 +1,3 @@
+//! The `touchline` binary.
+
+fn main() {}
