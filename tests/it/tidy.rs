@@ -122,7 +122,9 @@ fn files_and_lines_stay_readable() {
             wrong.push(format!("{} has {} lines of code", path.display(), code.len()));
         }
         for (number, line) in text.lines().enumerate() {
-            if line.chars().count() > LINE_COLUMNS_MAX && !line.contains('"') {
+            // Texts and tables in comments may run on; code may not.
+            let code = !line.trim_start().starts_with("//") && !line.contains('"');
+            if code && line.chars().count() > LINE_COLUMNS_MAX {
                 wrong.push(format!("{}:{} is too long", path.display(), number + 1));
             }
         }
