@@ -1,1 +1,3 @@
-//! (to come)
+//! Composition root: the only module that knows every other.
+
+pub mod summary;

@@ -1,0 +1,230 @@
+//! The summary of a run: what went in, what became of it, what was found, what it cost.
+//!
+//! Two sums must hold, and are checked wherever a summary is made: per source `records_in = mapped +
+//! dead_letter + filtered`, and over touchpoints `events_in = counted + duplicate + late +
+//! dead_letter + filtered`.
+
+use crate::engine::{Fact, Output};
+use crate::model::figures::Figures;
+use crate::model::observation::Observation;
+use crate::model::record::{AlertTransition, CheckoutKind, Transition};
+use crate::model::reject::{FilterReason, RejectReason};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What became of a source's records.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct SourceCounts {
+    /// Records read.
+    pub records_in: u64,
+    /// Records that gave touchpoints.
+    pub mapped: u64,
+    /// Touchpoints that they gave.
+    pub touchpoints: u64,
+    /// Records sent to `touchpoints.rejected`, by reason.
+    pub dead_letter: BTreeMap<RejectReason, u64>,
+    /// Records left out, by reason.
+    pub filtered: BTreeMap<FilterReason, u64>,
+}
+
+impl SourceCounts {
+    fn dead_letters(&self) -> u64 {
+        self.dead_letter.values().sum()
+    }
+
+    fn left_out(&self) -> u64 {
+        self.filtered.values().sum()
+    }
+
+    /// True if every record is accounted for.
+    pub fn adds_up(&self) -> bool {
+        self.records_in == self.mapped + self.dead_letters() + self.left_out()
+    }
+}
+
+/// What the tasks of a run have counted so far.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// By source.
+    pub sources: BTreeMap<String, SourceCounts>,
+    touchpoints_in: u64,
+    counted: i64,
+    duplicate: u64,
+    late: u64,
+    filtered: u64,
+    figures: Figures,
+    retracted: u64,
+    fired: u64,
+    resolved: u64,
+}
+
+impl Totals {
+    /// Takes in what a fold said. Flushes tell the signed figures, observations the rest.
+    pub fn observe(&mut self, output: &Output) {
+        match output {
+            Output::Fact(Fact::Flush(_, flush)) => {
+                for tenant in &flush.tenants {
+                    let total = tenant.series.iter().position(|s| s.is_total());
+                    let of_total = tenant.cells.iter().filter(|c| Some(c.series as usize) == total);
+                    for cell in of_total {
+                        self.figures.add(&cell.figures, 1);
+                    }
+                }
+            }
+            Output::Fact(_) => {}
+            Output::Observation(observation) => self.observe_one(observation),
+        }
+    }
+
+    fn observe_one(&mut self, observation: &Observation) {
+        match observation {
+            Observation::EventsIn(n) => self.touchpoints_in += n,
+            Observation::Counted(n) => self.counted += n,
+            Observation::Duplicate(n) => self.duplicate += n,
+            Observation::Late(n) => self.late += n,
+            Observation::Filtered { n, .. } => self.filtered += n,
+            Observation::Checkout { kind: CheckoutKind::Checkout, transition, n, .. }
+                if *transition == Transition::Retracted =>
+            {
+                self.retracted += n;
+            }
+            Observation::Alert { to: AlertTransition::Firing, .. } => self.fired += 1,
+            Observation::Alert { to: AlertTransition::Resolved, .. } => self.resolved += 1,
+            _ => {}
+        }
+    }
+
+    /// Alerts fired and resolved so far.
+    pub fn alerts(&self) -> (u64, u64) {
+        (self.fired, self.resolved)
+    }
+
+    /// The summary, with what the run has cost so far.
+    pub fn summary(&self, elapsed_s: f64) -> Summary {
+        let dead_letter = self.sources.values().map(SourceCounts::dead_letters).sum::<u64>();
+        let left_out = self.sources.values().map(SourceCounts::left_out).sum::<u64>();
+        let cost = Cost::of_this_process();
+        Summary {
+            events_in: self.touchpoints_in + dead_letter + left_out,
+            counted: u64::try_from(self.counted).unwrap_or(0),
+            duplicate: self.duplicate,
+            late: self.late,
+            dead_letter,
+            filtered: self.filtered + left_out,
+            sessions: self.figures.sessions,
+            checkouts: Checkouts {
+                started: self.figures.checkouts_started,
+                completed: self.figures.checkouts_completed,
+                abandoned: self.figures.checkouts_abandoned,
+                recovered: self.figures.checkouts_recovered,
+                retracted: self.retracted,
+            },
+            alerts: Alerts { fired: self.fired, resolved: self.resolved },
+            elapsed_s,
+            cpu_s: cost.cpu_s,
+            peak_rss_bytes: cost.peak_rss_bytes,
+        }
+    }
+}
+
+/// `summary.json`: names and sum are a contract.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it; the module documentation has the sums")]
+pub struct Summary {
+    pub events_in: u64,
+    pub counted: u64,
+    pub duplicate: u64,
+    pub late: u64,
+    pub dead_letter: u64,
+    pub filtered: u64,
+    pub sessions: i64,
+    pub checkouts: Checkouts,
+    pub alerts: Alerts,
+    pub elapsed_s: f64,
+    pub cpu_s: f64,
+    pub peak_rss_bytes: u64,
+}
+
+/// Checkouts of a summary; `abandoned` is net of `retracted`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Checkouts {
+    pub started: i64,
+    pub completed: i64,
+    pub abandoned: i64,
+    pub recovered: i64,
+    pub retracted: u64,
+}
+
+/// Alerts of a summary.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Alerts {
+    pub fired: u64,
+    pub resolved: u64,
+}
+
+impl Summary {
+    /// True if every event is accounted for.
+    pub fn adds_up(&self) -> bool {
+        let ends = self.counted + self.duplicate + self.late + self.dead_letter + self.filtered;
+        self.events_in == ends
+    }
+
+    /// As it is written to `summary.json`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Processor time and memory of this process, from `/proc`; zero where there is none.
+struct Cost {
+    cpu_s: f64,
+    peak_rss_bytes: u64,
+}
+
+/// Clock ticks per second in `/proc/self/stat`: 100 on every Linux since 2.6 (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+impl Cost {
+    fn of_this_process() -> Cost {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name in parentheses may contain spaces; what follows it starts with field 3.
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|p| p.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+        Cost { cpu_s: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, peak_rss_bytes: kib * 1_024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_ends_in_one_of_five_ways() {
+        let mut totals = Totals::default();
+        for observation in [
+            Observation::EventsIn(10),
+            Observation::Counted(6),
+            Observation::Duplicate(2),
+            Observation::Late(1),
+            Observation::Filtered { reason: FilterReason::Bot, n: 1 },
+        ] {
+            totals.observe(&Output::Observation(observation));
+        }
+        let source = totals.sources.entry("shop".to_owned()).or_default();
+        source.records_in = 12;
+        source.mapped = 10;
+        source.dead_letter.insert(RejectReason::MalformedJson, 1);
+        source.filtered.insert(FilterReason::Tombstone, 1);
+        assert!(source.adds_up());
+        let summary = totals.summary(1.0);
+        assert_eq!((summary.events_in, summary.dead_letter, summary.filtered), (12, 1, 2));
+        assert!(summary.adds_up());
+        assert!(summary.peak_rss_bytes > 0 || !cfg!(target_os = "linux"));
+    }
+}
