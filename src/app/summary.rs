@@ -2,7 +2,8 @@
 //!
 //! Two sums must hold, and are checked wherever a summary is made: per source `records_in = mapped +
 //! dead_letter + filtered`, and over touchpoints `events_in = counted + duplicate + late +
-//! dead_letter + filtered`.
+//! dead_letter + filtered`. `counted` is what `rollup` applied or, at a stop in mid-stream, holds for
+//! a step that has not come: what journey flushed, less what `rollup` found past finality.
 
 use crate::engine::{Fact, Output};
 use crate::model::figures::Figures;
@@ -48,9 +49,10 @@ pub struct Totals {
     /// By source.
     pub sources: BTreeMap<String, SourceCounts>,
     touchpoints_in: u64,
-    counted: i64,
+    applied: i64,
     duplicate: u64,
-    late: u64,
+    late_in_journey: u64,
+    late_in_rollup: u64,
     filtered: u64,
     figures: Figures,
     retracted: u64,
@@ -59,8 +61,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Takes in what a fold said. Flushes tell the signed figures, observations the rest.
-    pub fn observe(&mut self, output: &Output) {
+    /// Takes in what a journey task said. Flushes tell the signed figures, observations the rest.
+    pub fn observe_journey(&mut self, output: &Output) {
         match output {
             Output::Fact(Fact::Flush(_, flush)) => {
                 for tenant in &flush.tenants {
@@ -72,16 +74,25 @@ impl Totals {
                 }
             }
             Output::Fact(_) => {}
+            Output::Observation(Observation::Late(n)) => self.late_in_journey += n,
             Output::Observation(observation) => self.observe_one(observation),
+        }
+    }
+
+    /// Takes in what a rollup task said.
+    pub fn observe_rollup(&mut self, output: &Output) {
+        match output {
+            Output::Observation(Observation::Late(n)) => self.late_in_rollup += n,
+            Output::Observation(observation) => self.observe_one(observation),
+            Output::Fact(_) => {}
         }
     }
 
     fn observe_one(&mut self, observation: &Observation) {
         match observation {
             Observation::EventsIn(n) => self.touchpoints_in += n,
-            Observation::Counted(n) => self.counted += n,
+            Observation::Counted(n) => self.applied += n,
             Observation::Duplicate(n) => self.duplicate += n,
-            Observation::Late(n) => self.late += n,
             Observation::Filtered { n, .. } => self.filtered += n,
             Observation::Checkout { kind: CheckoutKind::Checkout, transition, n, .. }
                 if *transition == Transition::Retracted =>
@@ -92,6 +103,11 @@ impl Totals {
             Observation::Alert { to: AlertTransition::Resolved, .. } => self.resolved += 1,
             _ => {}
         }
+    }
+
+    /// Touchpoints that `rollup` has applied; after a close these are all that were counted.
+    pub fn applied(&self) -> i64 {
+        self.applied
     }
 
     /// Alerts fired and resolved so far.
@@ -106,9 +122,9 @@ impl Totals {
         let cost = Cost::of_this_process();
         Summary {
             events_in: self.touchpoints_in + dead_letter + left_out,
-            counted: u64::try_from(self.counted).unwrap_or(0),
+            counted: u64::try_from(self.figures.events).unwrap_or(0) - self.late_in_rollup,
             duplicate: self.duplicate,
-            late: self.late,
+            late: self.late_in_journey + self.late_in_rollup,
             dead_letter,
             filtered: self.filtered + left_out,
             sessions: self.figures.sessions,
@@ -209,13 +225,14 @@ mod tests {
         let mut totals = Totals::default();
         for observation in [
             Observation::EventsIn(10),
-            Observation::Counted(6),
             Observation::Duplicate(2),
             Observation::Late(1),
             Observation::Filtered { reason: FilterReason::Bot, n: 1 },
         ] {
-            totals.observe(&Output::Observation(observation));
+            totals.observe_journey(&Output::Observation(observation));
         }
+        totals.figures.events = 6;
+        totals.observe_rollup(&Output::Observation(Observation::Late(2)));
         let source = totals.sources.entry("shop".to_owned()).or_default();
         source.records_in = 12;
         source.mapped = 10;
@@ -224,6 +241,7 @@ mod tests {
         assert!(source.adds_up());
         let summary = totals.summary(1.0);
         assert_eq!((summary.events_in, summary.dead_letter, summary.filtered), (12, 1, 2));
+        assert_eq!((summary.counted, summary.late), (4, 3));
         assert!(summary.adds_up());
         assert!(summary.peak_rss_bytes > 0 || !cfg!(target_os = "linux"));
     }

@@ -1,0 +1,124 @@
+//! The folds without Kafka: every journey partition and every rollup partition in one thread.
+//!
+//! What a flush of a journey partition says is folded by its rollup partition at once. Since no result
+//! of `rollup` depends on how journey partitions interleave, this gives what the workers publish.
+
+use super::parts::Parts;
+use super::summary::Totals;
+use crate::engine::{Fact, Fold, Output, Tick};
+use crate::journey::{self, Journey};
+use crate::model::control::Control;
+use crate::model::ids::{Offset, PartitionId};
+use crate::model::touchpoint::{OriginRef, TouchpointRef};
+use crate::rollup::{self, Rollup};
+
+/// Takes the facts in the order in which they are decided; flushes are not among them.
+pub type Sink<'s> = &'s mut dyn FnMut(Fact);
+
+/// One canonical record, where it stands and as it came.
+#[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the parts of a record")]
+pub struct Recorded<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+}
+
+/// The whole pipeline behind `touchpoints.canonical`.
+pub struct Offline {
+    journeys: Vec<Journey>,
+    rollups: Vec<Rollup>,
+    totals: Totals,
+    /// Reused between inputs.
+    journey_out: Vec<Output>,
+    rollup_out: Vec<Output>,
+}
+
+impl Offline {
+    /// Starts with empty state and `journey_partitions` partitions of the canonical topic.
+    pub fn new(parts: &Parts, journey_partitions: i32) -> Offline {
+        let journeys = (0..journey_partitions)
+            .map(|p| Journey::new(parts.journey_settings(PartitionId::new(p), journey_partitions)));
+        let rollups = (0..parts.rollup_partitions)
+            .map(|p| parts.rollup_task(PartitionId::new(p), journey_partitions));
+        Offline {
+            journeys: journeys.collect(),
+            rollups: rollups.collect(),
+            totals: Totals::default(),
+            journey_out: Vec::new(),
+            rollup_out: Vec::new(),
+        }
+    }
+
+    /// What has been counted so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// What has been counted so far, for those who count what comes before canonical.
+    pub fn totals_mut(&mut self) -> &mut Totals {
+        &mut self.totals
+    }
+
+    /// How many partitions the canonical topic has.
+    pub fn partitions(&self) -> i32 {
+        i32::try_from(self.journeys.len()).expect("partition counts are small")
+    }
+
+    /// Folds one touchpoint.
+    pub fn touchpoint(
+        &mut self,
+        record: Recorded<'_>,
+        origin: Option<OriginRef<'_>>,
+        touchpoint: &TouchpointRef<'_>,
+        sink: Sink<'_>,
+    ) {
+        let offset = Offset::new(record.offset);
+        let (key, value) = (record.key, record.value);
+        let input = journey::Input::Touchpoint { offset, origin, touchpoint, key, value };
+        self.fold(record.partition, input, sink);
+    }
+
+    /// Folds one control record.
+    pub fn control(&mut self, partition: i32, offset: i64, control: &Control, sink: Sink<'_>) {
+        let offset = Offset::new(offset);
+        self.fold(partition, journey::Input::Control { offset, control }, sink);
+    }
+
+    /// Lets time pass in one partition.
+    pub fn tick(&mut self, partition: i32, tick: Tick, sink: Sink<'_>) {
+        self.fold(partition, journey::Input::Tick(tick), sink);
+    }
+
+    /// Moves clock and watermark past everything, so that every window, session and checkout is decided.
+    pub fn close(&mut self, sink: Sink<'_>) {
+        for partition in 0..self.partitions() {
+            self.fold(partition, journey::Input::Close, sink);
+        }
+    }
+
+    fn fold(&mut self, partition: i32, input: journey::Input<'_>, sink: Sink<'_>) {
+        let mut out = std::mem::take(&mut self.journey_out);
+        let at = usize::try_from(partition).expect("partitions are not negative");
+        self.journeys[at].fold(input, &mut out);
+        for output in out.drain(..) {
+            self.totals.observe_journey(&output);
+            match output {
+                Output::Fact(Fact::Flush(to, flush)) => {
+                    let to = usize::try_from(to.get()).expect("partitions are not negative");
+                    self.rollups[to].fold(rollup::Input::Flush(&flush), &mut self.rollup_out);
+                    for output in self.rollup_out.drain(..) {
+                        self.totals.observe_rollup(&output);
+                        if let Output::Fact(fact) = output {
+                            sink(fact);
+                        }
+                    }
+                }
+                Output::Fact(fact) => sink(fact),
+                Output::Observation(_) => {}
+            }
+        }
+        self.journey_out = out;
+    }
+}
