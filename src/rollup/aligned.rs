@@ -1,0 +1,151 @@
+//! One window of one series, aligned to its own length: its content, and when it says what.
+//!
+//! | revision | when |
+//! | --- | --- |
+//! | 0 | at the first step at or beyond the end that finds something in it; or with nothing in it, directly after a window that had something |
+//! | next | something that a record shows has changed, and a minute of the clock has passed since the last record |
+//! | final | watermark ≥ the later of end and end of the latest decision's slice + `allowed_lateness` and nothing undecided, or watermark ≥ end + `max_checkout_age` + `allowed_lateness`; and the same minute has passed |
+//!
+//! Decisions:
+//! - Mature: the clock is `t_checkout` past the end and at most 5 % are undecided. A window that is
+//!   final with nothing undecided is mature, too, also where `allowed_lateness` is shorter than
+//!   `t_checkout`: nothing can start in it any more. To become mature is worth a revision only if
+//!   there is a cohort.
+//! - A change that has been taken back within the minute is none.
+//! - A window that never had anything in it ends without a word.
+
+use super::inbox::{Delta, Moment};
+use super::settings::{Plan, REVISION_INTERVAL};
+use crate::model::figures::{Cohort, Figures};
+use crate::model::time::{EventTime, Slice};
+
+/// What a record of the window shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Content {
+    figures: Figures,
+    cohort: Cohort,
+    customers: i64,
+    mature: bool,
+}
+
+/// One aligned window of one series.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aligned {
+    pub(super) figures: Figures,
+    pub(super) cohort: Cohort,
+    /// Distinct customers.
+    pub(super) customers: i64,
+    /// The number of the last revision, the step of it, what it showed.
+    shown: Option<(i64, EventTime, Content)>,
+    /// True if the window before had something in it, so that this one is worth a record of zeros.
+    follows: bool,
+    /// True once it has been mature.
+    pub(super) has_matured: bool,
+}
+
+/// What is to be done about a window at a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Verdict {
+    /// Number of the revision to emit.
+    pub(super) revision: Option<i64>,
+    /// Nothing more will be said or taken.
+    pub(super) over: bool,
+    pub(super) mature: bool,
+    /// It is mature for the first time.
+    pub(super) matured: bool,
+    /// True if there is anything in it.
+    pub(super) active: bool,
+    /// Look again when the clock gets here.
+    pub(super) clock: Option<EventTime>,
+    /// Look again when the watermark gets here.
+    pub(super) watermark: Option<EventTime>,
+}
+
+impl Aligned {
+    /// A window that is worth a record even with nothing in it.
+    pub(super) fn following() -> Aligned {
+        Aligned { follows: true, ..Aligned::default() }
+    }
+
+    /// Marks it as worth a record even with nothing in it.
+    pub(super) fn follow(&mut self) {
+        self.follows = true;
+    }
+
+    /// Adds what became known about `slice`, which is in this window; `first` is the window's first.
+    pub(super) fn add(&mut self, first: Slice, slice: Slice, delta: &Delta) {
+        self.figures.add(&delta.figures, 1);
+        self.cohort.add(&delta.cohort);
+        // A customer is counted at the first slice that it visited in the window.
+        let within = slice.number() - first.number();
+        self.customers += delta
+            .links
+            .iter()
+            .filter(|link| link.back == 0 || i64::from(link.back) > within)
+            .map(|link| i64::from(link.n))
+            .sum::<i64>();
+    }
+
+    /// Adds a cohort's news alone.
+    pub(super) fn add_cohort(&mut self, cohort: &Cohort) {
+        self.cohort.add(cohort);
+    }
+
+    /// Decides what to do at `now`, which is at or beyond the window's `end`, and takes it as done.
+    pub(super) fn decide(&mut self, end: EventTime, now: &Moment, plan: &Plan) -> Verdict {
+        let final_from = self.final_from(end, plan);
+        let over = now.watermark >= final_from;
+        let maturity = end.plus(plan.t_checkout);
+        let undecided = self.cohort.undecided();
+        let old_enough = now.end >= maturity || (over && undecided == 0);
+        let mature = old_enough && undecided * 20 <= self.cohort.started;
+        let matured = mature && !self.has_matured;
+        self.has_matured |= mature;
+
+        let content = self.content(mature);
+        let active = !self.is_empty();
+        let (news, soonest) = match &self.shown {
+            None => (active || self.follows, now.end),
+            Some((_, at, shown)) => (over || *shown != content, at.plus(REVISION_INTERVAL)),
+        };
+        let emit = news && now.end >= soonest;
+        let revision = emit.then(|| self.shown.as_ref().map_or(0, |(last, _, _)| last + 1));
+        if let Some(revision) = revision {
+            self.shown = Some((revision, now.end, content));
+        }
+        let over = over && (emit || self.shown.is_none());
+        let ahead = (now.end < maturity && !over).then_some(maturity);
+        let held = (news && !emit).then_some(soonest);
+        Verdict {
+            revision,
+            over,
+            mature,
+            matured,
+            active,
+            clock: ahead.into_iter().chain(held).min(),
+            watermark: (now.watermark < final_from).then_some(final_from),
+        }
+    }
+
+    fn final_from(&self, end: EventTime, plan: &Plan) -> EventTime {
+        let latest = end.plus(plan.max_checkout_age).plus(plan.allowed_lateness);
+        if self.cohort.undecided() != 0 {
+            return latest;
+        }
+        let decision = self.cohort.latest_decision.map_or(end, |slice| plan.grid.end(slice));
+        end.max(decision).plus(plan.allowed_lateness).min(latest)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.figures.is_zero() && self.cohort.is_zero() && self.customers == 0
+    }
+
+    fn content(&self, mature: bool) -> Content {
+        Content {
+            figures: self.figures.clone(),
+            cohort: Cohort { latest_decision: None, ..self.cohort.clone() },
+            customers: self.customers,
+            mature: mature && self.cohort.started != 0,
+        }
+    }
+}

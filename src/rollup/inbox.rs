@@ -1,0 +1,287 @@
+//! What has come in and is not applied yet: flush numbers, boundary reports, cells by due step.
+//!
+//! The times of a step are those that the journey partitions had reported when each *first* passed
+//! the step's end, so they do not depend on how the partitions interleave. (A partition that is idle
+//! and behind speaks by its latest report: there is no other, and it is the one place where arrival
+//! matters. Its watermark does not move while it is idle.)
+
+use super::settings::Settings;
+use crate::engine::progress::{Report, combine};
+use crate::model::figures::{Cell, Cohort, Figures, Flush, Link, SliceEvidence};
+use crate::model::ids::PartitionId;
+use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
+use compact_str::CompactString;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What all journey partitions together say about one slice of one series.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Delta {
+    pub(super) figures: Figures,
+    pub(super) cohort: Cohort,
+    /// In the order of arrival: they only ever add up.
+    pub(super) links: Vec<Link>,
+}
+
+/// Offsets of one canonical partition, inclusive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stretch {
+    pub(super) partition: i32,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+/// What is due for one tenant at one step. Only sums, so that the order of arrival leaves no trace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bucket {
+    pub(super) cells: BTreeMap<(Slice, u32), Delta>,
+    pub(super) evidence: Vec<(Slice, Stretch)>,
+}
+
+/// What a journey partition said at the boundary of a slice.
+#[derive(Clone, Copy, Debug)]
+struct Boundary {
+    report: Report,
+    closed: bool,
+}
+
+/// One journey partition, as its flushes tell it.
+#[derive(Clone, Debug, Default)]
+struct Journey {
+    generation: Option<u64>,
+    /// Number of the last flush taken.
+    number: u64,
+    latest: Option<Boundary>,
+    /// The first report in each slice of its clock that the steps have not passed yet.
+    queue: VecDeque<Boundary>,
+}
+
+/// Time as one step sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub(super) step: Slice,
+    /// End of the step's slice: the clock of this step.
+    pub(super) end: EventTime,
+    pub(super) watermark: EventTime,
+    /// Slices that end here or before take no more events: one decision for all windows.
+    pub(super) floor: EventTime,
+    /// The journey partitions' watermarks, sorted; those that never had data are left out.
+    marks: Vec<EventTime>,
+    pub(super) closed: bool,
+}
+
+impl Moment {
+    /// Share of the journey partitions whose watermark passed `at`; 1 if none ever had data.
+    pub(super) fn completeness(&self, at: EventTime) -> f64 {
+        if self.marks.is_empty() {
+            return 1.0;
+        }
+        let behind = self.marks.partition_point(|mark| *mark < at);
+        (self.marks.len() - behind) as f64 / self.marks.len() as f64
+    }
+}
+
+/// Everything that waits for its step.
+#[derive(Clone, Debug)]
+pub(super) struct Inbox {
+    app: CompactString,
+    task: PartitionId,
+    generation: Option<u64>,
+    expected: i32,
+    outage_tolerance: Millis,
+    allowed_lateness: Millis,
+    grid: SliceGrid,
+    journeys: BTreeMap<i32, Journey>,
+    clock: Option<EventTime>,
+    watermark: Option<EventTime>,
+    /// Watermark of the last step asked for.
+    stepped: EventTime,
+    pending: BTreeMap<Slice, BTreeMap<CompactString, Bucket>>,
+}
+
+impl Inbox {
+    pub(super) fn new(settings: &Settings) -> Inbox {
+        Inbox {
+            app: settings.app.clone(),
+            task: settings.partition,
+            generation: settings.generation,
+            expected: settings.journey_partitions,
+            outage_tolerance: settings.outage_tolerance,
+            allowed_lateness: settings.allowed_lateness,
+            grid: SliceGrid::new(settings.slice),
+            journeys: BTreeMap::new(),
+            clock: None,
+            watermark: None,
+            stepped: EventTime::MIN,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn clock(&self) -> Option<EventTime> {
+        self.clock
+    }
+
+    pub(super) fn watermark(&self) -> Option<EventTime> {
+        self.watermark
+    }
+
+    /// True if `flush` is the next one of its partition, false if it is a repeat.
+    ///
+    /// # Panics
+    /// If it is neither: a gap, a foreign generation, another number of partitions. The task must
+    /// stop then, without a commit, as figures from here on would be wrong.
+    pub(super) fn accept(&mut self, flush: &Flush) -> bool {
+        let (app, task, from) = (&self.app, self.task, flush.partition);
+        let journey = self.journeys.entry(from).or_default();
+        let generation =
+            *journey.generation.get_or_insert(self.generation.unwrap_or(flush.generation));
+        assert!(
+            flush.generation == generation,
+            "{app}: rollup partition {task} got a flush of journey partition {from} of generation \
+             {}, and expects {generation}: reset the roles journey and rollup together",
+            flush.generation,
+        );
+        assert!(
+            flush.partitions == self.expected && (0..self.expected).contains(&from),
+            "{app}: rollup partition {task} got a flush of journey partition {from} of {}, and \
+             expects {}: the number of canonical partitions is fixed at creation",
+            flush.partitions,
+            self.expected,
+        );
+        if flush.number <= journey.number {
+            return false;
+        }
+        assert!(
+            flush.number == journey.number + 1,
+            "{app}: rollup partition {task} misses flushes of journey partition {from}: {} came \
+             after {}",
+            flush.number,
+            journey.number,
+        );
+        journey.number = flush.number;
+        true
+    }
+
+    /// Puts a cell where it is due: at its own step, or at the present one if that has passed.
+    pub(super) fn put(&mut self, tenant: &CompactString, series: u32, cell: &Cell) {
+        let delta = self.bucket(cell.due, tenant).cells.entry((cell.slice, series)).or_default();
+        delta.figures.add(&cell.figures, 1);
+        delta.cohort.add(&cell.cohort);
+        delta.links.extend_from_slice(&cell.links);
+    }
+
+    /// Puts evidence where it is due.
+    pub(super) fn put_evidence(&mut self, tenant: &CompactString, from: i32, of: SliceEvidence) {
+        let stretch = Stretch { partition: from, from: of.from, to: of.to };
+        self.bucket(of.due, tenant).evidence.push((of.slice, stretch));
+    }
+
+    fn bucket(&mut self, due: Slice, tenant: &CompactString) -> &mut Bucket {
+        let open = self.clock.map_or(due, |clock| self.grid.slice(clock));
+        let step = self.pending.entry(due.max(open)).or_default();
+        // Not `entry`: the tenant is cloned once per step only.
+        if !step.contains_key(tenant) {
+            step.insert(tenant.clone(), Bucket::default());
+        }
+        step.get_mut(tenant).expect("it has just been made sure of")
+    }
+
+    /// The first step for which cells wait.
+    pub(super) fn next_step(&self) -> Option<Slice> {
+        self.pending.first_key_value().map(|(step, _)| *step)
+    }
+
+    /// Takes out the cells due at `step`.
+    pub(super) fn take(&mut self, step: Slice) -> BTreeMap<CompactString, Bucket> {
+        self.pending.remove(&step).unwrap_or_default()
+    }
+
+    /// Takes over what `flush` says about progress, and moves the clock.
+    pub(super) fn report(&mut self, flush: &Flush) {
+        let journey = self.journeys.entry(flush.partition).or_default();
+        let mut report = journey.latest.map(|b| b.report).unwrap_or_default();
+        report.update(Report { watermark: flush.watermark, clock: flush.clock, idle: flush.idle });
+        let boundary = Boundary { report, closed: flush.closed };
+        journey.latest = Some(boundary);
+        let slice = |b: &Boundary| b.report.clock.map(|clock| self.grid.slice(clock));
+        // Only the first report in a slice can be the first beyond the end of one.
+        let first = journey.queue.back().is_none_or(|last| slice(last) < slice(&boundary));
+        if report.clock.is_some() && first {
+            journey.queue.push_back(boundary);
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        let latest = || self.journeys.values().filter_map(|j| j.latest);
+        if latest().count() < usize::try_from(self.expected).unwrap_or(0) {
+            return;
+        }
+        let open: Vec<Report> = latest().filter(|b| !b.closed).map(|b| b.report).collect();
+        // What is closed holds nothing back. If all is closed, everything is to be decided.
+        let times = if open.is_empty() {
+            latest().filter_map(|b| b.report.clock).max().map(|clock| (clock, clock))
+        } else {
+            combine(open.into_iter(), self.outage_tolerance)
+        };
+        if let Some((clock, watermark)) = times {
+            self.clock = self.clock.max(Some(clock));
+            self.watermark = self.watermark.max(Some(watermark));
+        }
+    }
+
+    /// Time as `step` sees it; steps only ever grow.
+    pub(super) fn moment(&mut self, step: Slice) -> Moment {
+        let (before, _, _) = self.times(step.plus(-1));
+        let (watermark, marks, closed) = self.times(step);
+        Moment {
+            step,
+            end: self.grid.end(step),
+            watermark,
+            floor: before.minus(self.allowed_lateness),
+            marks,
+            closed,
+        }
+    }
+
+    fn times(&mut self, step: Slice) -> (EventTime, Vec<EventTime>, bool) {
+        let end = self.grid.end(step);
+        let mut marks = Vec::with_capacity(self.journeys.len());
+        let mut closed = true;
+        for journey in self.journeys.values_mut() {
+            while journey.queue.front().is_some_and(|b| b.report.clock < Some(end)) {
+                journey.queue.pop_front();
+            }
+            let Some(boundary) = journey.queue.front().copied().or(journey.latest) else {
+                continue;
+            };
+            closed &= boundary.closed;
+            if boundary.closed {
+                marks.push(EventTime::MAX);
+            } else {
+                marks.extend(boundary.report.watermark);
+            }
+        }
+        marks.sort_unstable();
+        // Not ahead of the step, however far the partitions are: what is due later is still to come.
+        let floor = end.minus(self.outage_tolerance);
+        let least = marks.first().copied().unwrap_or(floor);
+        self.stepped = self.stepped.max(least.clamp(floor, end));
+        (self.stepped, marks, closed)
+    }
+
+    /// The journey partition that holds the clock back: one that has not reported, else the slowest
+    /// that is neither idle nor closed.
+    pub(super) fn holding_back(&self) -> Option<i32> {
+        let silent = |p: &i32| self.journeys.get(p).is_none_or(|j| j.latest.is_none());
+        if let Some(partition) = (0..self.expected).find(silent) {
+            return Some(partition);
+        }
+        self.journeys
+            .iter()
+            .filter_map(|(partition, journey)| Some((journey.latest?, *partition)))
+            .filter(|(b, _)| !b.closed && !b.report.idle)
+            .map(|(b, partition)| (b.report.clock, partition))
+            .min()
+            .map(|(_, partition)| partition)
+    }
+}
