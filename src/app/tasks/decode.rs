@@ -1,0 +1,116 @@
+//! Canonical records of either encoding, with schemas fetched when they are first met.
+
+use super::context::Context;
+use crate::codec::canonical::{
+    DecodeError, Decoded, JsonScratch, Schemas, decode_avro, decode_avro_full, decode_json,
+    decode_json_full,
+};
+use crate::kafka::registry::RegistryError;
+use crate::model::reject::{Reject, RejectReason};
+use crate::model::touchpoint::Touchpoint;
+use std::sync::Arc;
+
+/// Decodes the records of one partition.
+pub struct Decoder {
+    context: Arc<Context>,
+    schemas: Schemas,
+    scratch: JsonScratch,
+    max_bytes: usize,
+}
+
+/// Why a record could not be decoded.
+#[derive(Debug)]
+pub enum Undecoded {
+    /// It is bad.
+    Reject(Reject),
+    /// The registry is out: try again.
+    Retry(String),
+}
+
+/// First byte of the Confluent wire format.
+const MAGIC: u8 = 0;
+
+impl Decoder {
+    /// Knows the schemas of the configured files and of the canonical topic itself.
+    pub fn new(context: Arc<Context>, max_bytes: usize) -> Decoder {
+        let mut schemas = Schemas::new();
+        for (id, text) in &context.schemas {
+            // What does not fit is remembered as such, and each record of it is rejected by name.
+            if let Err(reject) = schemas.insert(*id, text) {
+                tracing::warn!(id, ?reject, "a configured schema cannot be used");
+            }
+        }
+        Decoder { context, schemas, scratch: JsonScratch::with_limit(max_bytes), max_bytes }
+    }
+
+    /// What the fold reads of a record: a touchpoint or a control record.
+    pub fn decode<'a>(&'a mut self, value: &'a [u8]) -> Result<Decoded<'a>, Undecoded> {
+        self.prepare(value)?;
+        if value.first() == Some(&b'{') || value.first().is_none_or(u8::is_ascii_whitespace) {
+            return decode_json(value, &mut self.scratch).map_err(Undecoded::Reject);
+        }
+        decode_avro(&self.schemas, value).map_err(|e| refused(e, value))
+    }
+
+    /// A whole touchpoint: what `ingest` writes again.
+    pub fn decode_full(&mut self, value: &[u8], avro: bool) -> Result<Touchpoint, Undecoded> {
+        if !avro {
+            self.check_size(value)?;
+            return match decode_json_full(value) {
+                Ok((_, touchpoint)) => Ok(touchpoint),
+                Err(reject) => Err(Undecoded::Reject(reject)),
+            };
+        }
+        self.prepare(value)?;
+        match decode_avro_full(&self.schemas, value) {
+            Ok((_, touchpoint)) => Ok(touchpoint),
+            Err(e) => Err(refused(e, value)),
+        }
+    }
+
+    fn check_size(&self, value: &[u8]) -> Result<(), Undecoded> {
+        if value.len() > self.max_bytes {
+            return Err(Undecoded::Reject(Reject::whole(RejectReason::TooLarge)));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the writer's schema is known, if the record has one.
+    fn prepare(&mut self, value: &[u8]) -> Result<(), Undecoded> {
+        self.check_size(value)?;
+        if value.first() != Some(&MAGIC) {
+            return Ok(());
+        }
+        let Err(DecodeError::MissingSchema(id)) = decode_avro(&self.schemas, value) else {
+            return Ok(());
+        };
+        let Some(registry) = &self.context.registry else {
+            self.schemas.insert_unknown(id);
+            return Ok(());
+        };
+        match registry.fetch(id) {
+            Ok(schema) => {
+                if let Err(reject) = self.schemas.insert(id, &schema) {
+                    tracing::warn!(id, ?reject, "a schema of the registry cannot be used");
+                }
+                Ok(())
+            }
+            Err(RegistryError::Unknown(_)) => {
+                self.schemas.insert_unknown(id);
+                Ok(())
+            }
+            Err(RegistryError::Down(reason)) => Err(Undecoded::Retry(reason)),
+        }
+    }
+}
+
+fn refused(error: DecodeError, value: &[u8]) -> Undecoded {
+    match error {
+        DecodeError::Reject(reject) => Undecoded::Reject(reject),
+        // prepare() has made every schema known or known to be unknown.
+        DecodeError::MissingSchema(_) => {
+            debug_assert!(!value.is_empty());
+            Undecoded::Reject(Reject::whole(RejectReason::UnknownSchemaId))
+        }
+    }
+}

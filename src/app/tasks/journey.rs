@@ -1,0 +1,157 @@
+//! The journey task: canonical records in, facts and flushes out.
+
+use super::context::Context;
+use super::decode::{Decoder, Undecoded};
+use crate::app::parts::Parts;
+use crate::codec::canonical::Decoded;
+use crate::codec::derived::Produce;
+use crate::engine::{Fold, Output, Tick};
+use crate::journey::{Input, Journey};
+use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
+use crate::model::ids::PartitionId;
+use crate::model::reject::{FilterReason, Reject};
+use crate::model::time::Millis;
+use std::sync::Arc;
+
+/// Makes journey tasks.
+pub struct Journeys {
+    /// Shared context.
+    pub context: Arc<Context>,
+    /// Settings of the folds.
+    pub parts: Parts,
+    /// Partitions of the topic that is read.
+    pub partitions: i32,
+    /// Name of the one source, if it is read directly.
+    pub direct: Option<String>,
+    /// Quiet time after which a partition is idle; matters under `direct` only.
+    pub idle_timeout: Millis,
+    /// Largest record that is decoded.
+    pub max_bytes: usize,
+}
+
+impl TaskFactory for Journeys {
+    fn create(&self, _topic: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
+        let settings = self.parts.journey_settings(partition, self.partitions);
+        Ok(Box::new(JourneyTask {
+            context: self.context.clone(),
+            decoder: Decoder::new(self.context.clone(), self.max_bytes),
+            journey: Journey::new(settings),
+            direct: self.direct.clone(),
+            idle_timeout: self.idle_timeout,
+            ticks: 0,
+            ticked: Millis::ZERO,
+            outputs: Vec::new(),
+            scratch: Vec::new(),
+        }))
+    }
+}
+
+struct JourneyTask {
+    context: Arc<Context>,
+    decoder: Decoder,
+    journey: Journey,
+    direct: Option<String>,
+    idle_timeout: Millis,
+    /// Number of the last tick.
+    ticks: u64,
+    /// How much of the present wait has been given to ticks.
+    ticked: Millis,
+    outputs: Vec<Output>,
+    scratch: Vec<Produce>,
+}
+
+impl JourneyTask {
+    fn publish(&mut self, out: &mut Produced) {
+        let mut totals = self.context.totals();
+        for output in &self.outputs {
+            totals.observe_journey(output);
+        }
+        drop(totals);
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
+                Output::Observation(observation) => out.observations.push(observation),
+            }
+        }
+    }
+
+    fn set_aside(&mut self, record: &Record<'_>, reject: &Reject, out: &mut Produced) {
+        out.records.push(self.context.dead_letter(record, reject));
+        let mut totals = self.context.totals();
+        let name = self.direct.as_deref().unwrap_or(record.topic);
+        let counts = totals.sources.entry(name.to_owned()).or_default();
+        counts.records_in += 1;
+        *counts.dead_letter.entry(reject.reason).or_default() += 1;
+    }
+
+    fn tick(&mut self, advance: Millis, out: &mut Produced) {
+        self.ticks += 1;
+        let tick = Tick { number: self.ticks, advance };
+        self.journey.fold(Input::Tick(tick), &mut self.outputs);
+        self.publish(out);
+    }
+}
+
+impl Task for JourneyTask {
+    fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        self.ticked = Millis::ZERO;
+        let Some(value) = record.value else {
+            let mut totals = self.context.totals();
+            let name = self.direct.as_deref().unwrap_or(record.topic);
+            let counts = totals.sources.entry(name.to_owned()).or_default();
+            counts.records_in += 1;
+            *counts.filtered.entry(FilterReason::Tombstone).or_default() += 1;
+            return Ok(());
+        };
+        let offset = record.offset;
+        match self.decoder.decode(value) {
+            Ok(Decoded::Touchpoint { origin, touchpoint }) => {
+                let key = record.key.unwrap_or_default();
+                let touchpoint = &touchpoint;
+                let input = Input::Touchpoint { offset, origin, touchpoint, key, value };
+                self.journey.fold(input, &mut self.outputs);
+            }
+            Ok(Decoded::Control(control)) => {
+                let input = Input::Control { offset, control: &control };
+                self.journey.fold(input, &mut self.outputs);
+            }
+            Err(Undecoded::Retry(reason)) => return Err(TaskError::Retry { reason }),
+            Err(Undecoded::Reject(reject)) => {
+                self.set_aside(record, &reject, out);
+                return Ok(());
+            }
+        }
+        self.publish(out);
+        Ok(())
+    }
+
+    fn idle(
+        &mut self,
+        waited: Millis,
+        caught_up: bool,
+        out: &mut Produced,
+    ) -> Result<(), TaskError> {
+        // With ingest in front, marks let time pass.
+        if self.direct.is_none() || !caught_up || waited < self.idle_timeout {
+            return Ok(());
+        }
+        let advance = Millis::from_ms(waited.as_ms() - self.ticked.as_ms());
+        self.ticked = waited;
+        self.tick(advance, out);
+        Ok(())
+    }
+
+    fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
+        // A tick of no length lets no time pass, but flushes what has not been flushed.
+        self.tick(Millis::ZERO, out);
+        Ok(())
+    }
+
+    fn progress(&self) -> TaskProgress {
+        TaskProgress {
+            clock: self.journey.clock(),
+            watermark: self.journey.watermark(),
+            holding_back: self.journey.holding_back().map(|(s, p)| format!("{s}/{p}")),
+        }
+    }
+}

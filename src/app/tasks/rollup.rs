@@ -1,0 +1,79 @@
+//! The rollup task: flushes in, windows and alerts out.
+
+use super::context::Context;
+use crate::app::parts::Parts;
+use crate::codec::derived::Produce;
+use crate::codec::flush;
+use crate::engine::{Fold, Output};
+use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
+use crate::model::ids::PartitionId;
+use crate::model::time::Millis;
+use crate::rollup::{Input, Rollup};
+use std::sync::Arc;
+
+/// Makes rollup tasks.
+pub struct Rollups {
+    /// Shared context.
+    pub context: Arc<Context>,
+    /// Settings of the folds.
+    pub parts: Parts,
+    /// Partitions of the canonical topic.
+    pub journey_partitions: i32,
+}
+
+impl TaskFactory for Rollups {
+    fn create(&self, _topic: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
+        Ok(Box::new(RollupTask {
+            context: self.context.clone(),
+            rollup: self.parts.rollup_task(partition, self.journey_partitions),
+            outputs: Vec::new(),
+            scratch: Vec::new(),
+        }))
+    }
+}
+
+struct RollupTask {
+    context: Arc<Context>,
+    rollup: Rollup,
+    outputs: Vec<Output>,
+    scratch: Vec<Produce>,
+}
+
+impl Task for RollupTask {
+    fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        let flush = flush::decode(record.value.unwrap_or_default()).map_err(|e| {
+            let (topic, partition, offset) = (record.topic, record.partition, record.offset);
+            TaskError::Fatal(format!("{topic}/{partition} offset {offset} is no flush: {e}"))
+        })?;
+        self.rollup.fold(Input::Flush(&flush), &mut self.outputs);
+        let mut totals = self.context.totals();
+        for output in &self.outputs {
+            totals.observe_rollup(output);
+        }
+        drop(totals);
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
+                Output::Observation(observation) => out.observations.push(observation),
+            }
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self, _: Millis, _: bool, _: &mut Produced) -> Result<(), TaskError> {
+        // Time comes with the flushes.
+        Ok(())
+    }
+
+    fn seal(&mut self, _: &mut Produced) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn progress(&self) -> TaskProgress {
+        TaskProgress {
+            clock: self.rollup.clock(),
+            watermark: self.rollup.watermark(),
+            holding_back: self.rollup.holding_back().map(|p| format!("journey partition {p}")),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `touchline config`: the effective configuration, masked; its JSON Schema.
+
+use super::{Failure, load};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// The effective configuration as YAML, secrets masked.
+    Show {
+        /// Configuration files; none: the defaults.
+        #[arg(long, num_args = 1..)]
+        config: Vec<PathBuf>,
+    },
+    /// The JSON Schema of configuration files, for editors.
+    Schema,
+}
+
+impl Config {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.what {
+            What::Schema => println!("{}", crate::config::json_schema()),
+            What::Show { config } if config.is_empty() => {
+                print!("{}", crate::config::default_yaml());
+            }
+            What::Show { config } => print!("{}", load(&config)?.effective_yaml()),
+        }
+        Ok(())
+    }
+}
