@@ -62,6 +62,9 @@ struct JourneyTask {
 
 impl JourneyTask {
     fn publish(&mut self, out: &mut Produced) {
+        if self.outputs.is_empty() {
+            return;
+        }
         let mut totals = self.context.totals();
         for output in &self.outputs {
             totals.observe_journey(output);
