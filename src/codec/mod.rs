@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`canonical`] | touchpoints and control records, Avro and JSON |
 //! | [`flush`] | what `journey` sends to `rollup` |
+//! | [`derived`] | facts to records of the derived topics, and back |
+//! | [`schemas`] | the schema files of our topics |
 //! | [`wire`] | Confluent framing |
 //! | [`murmur2`] | Kafka's default partitioner |
 //! | [`tree`] | a value of any shape, for mappings |
@@ -14,11 +16,13 @@
 
 mod avro;
 pub mod canonical;
+pub mod derived;
 mod encode;
 mod fields;
 pub mod flush;
 mod json;
 pub mod murmur2;
+pub mod schemas;
 mod slots;
 pub mod tree;
 pub mod validate;
