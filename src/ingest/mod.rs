@@ -1,1 +1,3 @@
-//! (to come)
+//! The role `ingest`, without its IO: what becomes of one source record.
+
+pub mod mapping;

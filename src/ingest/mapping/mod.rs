@@ -1,0 +1,3 @@
+//! Mapping files: from foreign JSON to touchpoints.
+
+pub mod spec;
