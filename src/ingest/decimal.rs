@@ -16,6 +16,8 @@ pub enum Rounding {
     Nearest,
     /// Downwards: times.
     Floor,
+    /// Upwards: with the above, tells whether there is a fraction.
+    Ceiling,
 }
 
 /// `text` × `factor` as a whole number; `factor` must be above zero.
@@ -69,14 +71,18 @@ pub fn scaled(text: &str, factor: i64, rounding: Rounding) -> Result<i128, Decim
         Some(divisor) => divisor,
         // So many places below the point that nothing but the sign is left.
         None => {
-            let below = rounding == Rounding::Floor && negative;
-            return Ok(if below { -1 } else { 0 });
+            return Ok(match rounding {
+                Rounding::Floor if negative => -1,
+                Rounding::Ceiling if !negative => 1,
+                _ => 0,
+            });
         }
     };
     let (quotient, rest) = (scaled / divisor, scaled % divisor);
     let up = match rounding {
         Rounding::Nearest => rest >= divisor - rest && rest > 0,
         Rounding::Floor => negative && (rest > 0 || more),
+        Rounding::Ceiling => !negative && (rest > 0 || more),
     };
     let magnitude = quotient + i128::from(up);
     Ok(if negative { -magnitude } else { magnitude })

@@ -7,3 +7,5 @@
 pub mod decimal;
 pub mod json;
 pub mod mapping;
+pub mod record;
+pub mod rules;
