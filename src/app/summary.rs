@@ -6,6 +6,7 @@
 //! a step that has not come: what journey flushed, less what `rollup` found past finality.
 
 use crate::engine::{Fact, Output};
+use crate::ingest::Outcome;
 use crate::model::figures::Figures;
 use crate::model::observation::Observation;
 use crate::model::record::{AlertTransition, CheckoutKind, Transition};
@@ -35,6 +36,21 @@ impl SourceCounts {
 
     fn left_out(&self) -> u64 {
         self.filtered.values().sum()
+    }
+
+    /// Counts one record by what became of it.
+    pub fn record(&mut self, outcome: &Outcome) {
+        self.records_in += 1;
+        match outcome {
+            Outcome::Mapped(touchpoints) => {
+                self.mapped += 1;
+                self.touchpoints += touchpoints;
+            }
+            Outcome::Filtered(reason) => *self.filtered.entry(*reason).or_default() += 1,
+            Outcome::Rejected(reject) => {
+                *self.dead_letter.entry(reject.reason).or_default() += 1;
+            }
+        }
     }
 
     /// True if every record is accounted for.

@@ -1,0 +1,263 @@
+//! The ingest task: source records in, canonical records and marks out.
+
+use super::context::Context;
+use super::decode::{Decoder, Undecoded};
+use crate::app::ingest_parts::SourceParts;
+use crate::clock::{self, Moment};
+use crate::codec::canonical::{
+    encode_avro, encode_control_avro, encode_control_json, encode_json,
+};
+use crate::codec::murmur2::partition_of;
+use crate::config::Format;
+use crate::engine::progress::Report;
+use crate::ingest::{CanonicalOut, MarkSchedule, Outcome, SourceRecord, SourceTask, ahead};
+use crate::kafka::task::{OutRecord, Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
+use crate::model::control::{CONTROL_HEADER, Control};
+use crate::model::ids::PartitionId;
+use crate::model::time::Millis;
+use crate::model::topic::Topic;
+use compact_str::CompactString;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// How often each canonical partition hears of each source partition at least.
+const MARK_INTERVAL: Millis = Millis::from_secs(1);
+
+/// How canonical records are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CanonicalEncoding {
+    /// JSON, without a registry.
+    Json,
+    /// Avro in the Confluent wire format, by the registry's ids.
+    Avro {
+        /// Of the schema with origin.
+        touchpoint: u32,
+        /// Of control records.
+        control: u32,
+    },
+}
+
+/// What the ingest tasks of this process know of one another: only for holding back those ahead.
+type Reports = Mutex<BTreeMap<(CompactString, i32), Report>>;
+
+/// Makes ingest tasks.
+pub struct Ingests {
+    /// Shared context.
+    pub context: Arc<Context>,
+    /// Sources by topic.
+    pub sources: BTreeMap<String, SourceParts>,
+    /// Partitions of the canonical topic.
+    pub canonical_partitions: i32,
+    /// Source partitions in all.
+    pub of: u32,
+    /// Quiet time after which a partition is idle.
+    pub idle_timeout: Millis,
+    /// How far one source partition may be ahead of the slowest.
+    pub max_drift: Millis,
+    /// How records are written.
+    pub encoding: CanonicalEncoding,
+    /// Largest record that is decoded.
+    pub max_bytes: usize,
+    /// Progress of all tasks.
+    pub reports: Arc<Reports>,
+}
+
+impl TaskFactory for Ingests {
+    fn create(&self, topic: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
+        let source = self.sources.get(topic).ok_or_else(|| format!("{topic} is no source"))?;
+        let canonical = u32::try_from(self.canonical_partitions).unwrap_or(1);
+        Ok(Box::new(IngestTask {
+            context: self.context.clone(),
+            decoder: Decoder::new(self.context.clone(), self.max_bytes),
+            source: source.clone(),
+            task: source.task(partition.get()),
+            partition,
+            marks: MarkSchedule::new(canonical),
+            marked: None,
+            canonical_partitions: self.canonical_partitions,
+            of: self.of,
+            idle_timeout: self.idle_timeout,
+            max_drift: self.max_drift,
+            encoding: self.encoding,
+            reports: self.reports.clone(),
+            mapped: Vec::new(),
+        }))
+    }
+}
+
+struct IngestTask {
+    context: Arc<Context>,
+    decoder: Decoder,
+    source: SourceParts,
+    task: SourceTask,
+    partition: PartitionId,
+    marks: MarkSchedule,
+    /// When marks were written last; `None` before the first.
+    marked: Option<Moment>,
+    canonical_partitions: i32,
+    of: u32,
+    idle_timeout: Millis,
+    max_drift: Millis,
+    encoding: CanonicalEncoding,
+    reports: Arc<Reports>,
+    /// Reused from record to record.
+    mapped: Vec<CanonicalOut>,
+}
+
+impl IngestTask {
+    /// Writes the marks that are due: before any data to every canonical partition.
+    fn mark(&mut self, idle: bool, waited: Millis, out: &mut Produced) {
+        let control = Control::Mark(self.task.mark(idle, waited, self.of));
+        for partition in self.marks.due(idle) {
+            let mut value = Vec::new();
+            match self.encoding {
+                CanonicalEncoding::Json => encode_control_json(&control, &mut value),
+                CanonicalEncoding::Avro { control: id, .. } => {
+                    encode_control_avro(id, &control, &mut value);
+                }
+            }
+            let header = (CompactString::const_new(CONTROL_HEADER), Some(b"mark".to_vec()));
+            out.records.push(OutRecord {
+                topic: self.context.name(Topic::Canonical).clone(),
+                partition: Some(partition),
+                key: None,
+                value: Some(value),
+                headers: vec![header],
+                timestamp: None,
+            });
+        }
+        self.marked = Some(Moment::now());
+        self.report(idle, waited);
+    }
+
+    fn report(&self, idle: bool, waited: Millis) {
+        let mut reports = self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = (self.source.name.clone(), self.partition.get());
+        reports.insert(key, self.task.report(idle, waited));
+    }
+
+    /// True if this partition is to wait for slower ones.
+    fn is_ahead(&self) -> bool {
+        let reports = self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let all = reports.iter().map(|(key, report)| (key, *report));
+        ahead(all, self.max_drift).contains(&&(self.source.name.clone(), self.partition.get()))
+    }
+
+    fn write(&mut self, out: &mut Produced) {
+        for mapped in self.mapped.drain(..) {
+            let partition = PartitionId::new(partition_of(&mapped.key, self.canonical_partitions));
+            let mut value = Vec::with_capacity(512);
+            let origin = Some(&mapped.origin);
+            match self.encoding {
+                CanonicalEncoding::Json => encode_json(origin, &mapped.touchpoint, &mut value),
+                CanonicalEncoding::Avro { touchpoint: id, .. } => {
+                    encode_avro(id, origin, &mapped.touchpoint, &mut value);
+                }
+            }
+            self.marks.sent(partition);
+            out.records.push(OutRecord {
+                topic: self.context.name(Topic::Canonical).clone(),
+                partition: Some(partition),
+                key: Some(mapped.key),
+                value: Some(value),
+                headers: Vec::new(),
+                timestamp: None,
+            });
+        }
+    }
+
+    fn fold(&mut self, record: &Record<'_>) -> Result<Outcome, TaskError> {
+        let headers: Vec<(&str, &[u8])> =
+            record.headers.iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let payload = record.value.unwrap_or_default();
+        let arrival = match record.timestamp_is_append {
+            true => record.timestamp,
+            false => clock::now().as_ms(),
+        };
+        let source = SourceRecord {
+            partition: record.partition.get(),
+            offset: record.offset.get(),
+            payload,
+            key: record.key,
+            headers: &headers,
+            broker_time: (record.timestamp >= 0).then_some(record.timestamp),
+            arrival,
+        };
+        let avro = match self.source.format {
+            Format::MappedJson => return Ok(self.task.on_record(&source, &mut self.mapped)),
+            Format::CanonicalAvro => true,
+            Format::CanonicalJson => false,
+        };
+        if payload.is_empty() {
+            return Ok(self.task.on_touchpoint(&source, None, &mut self.mapped));
+        }
+        match self.decoder.decode_full(payload, avro) {
+            Ok(touchpoint) => {
+                Ok(self.task.on_touchpoint(&source, Some(touchpoint), &mut self.mapped))
+            }
+            Err(Undecoded::Retry(reason)) => Err(TaskError::Retry { reason }),
+            Err(Undecoded::Reject(reject)) => Ok(Outcome::Rejected(reject)),
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let mut totals = self.context.totals();
+        let counts = match totals.sources.get_mut(self.source.name.as_str()) {
+            Some(counts) => counts,
+            None => totals.sources.entry(self.source.name.to_string()).or_default(),
+        };
+        counts.record(outcome);
+    }
+}
+
+/// Records between two looks at whether this partition is too far ahead.
+const DRIFT_EVERY: i64 = 256;
+
+impl Task for IngestTask {
+    fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        if self.marked.is_none() {
+            self.mark(false, Millis::ZERO, out);
+        }
+        if record.offset.get() % DRIFT_EVERY == 0 {
+            self.report(false, Millis::ZERO);
+            if self.is_ahead() {
+                let reason = "slower source partitions (time.max_drift)".to_owned();
+                return Err(TaskError::Retry { reason });
+            }
+        }
+        let outcome = self.fold(record)?;
+        self.count(&outcome);
+        if let Outcome::Rejected(reject) = &outcome {
+            out.records.push(self.context.dead_letter(record, reject));
+        }
+        self.write(out);
+        Ok(())
+    }
+
+    fn idle(
+        &mut self,
+        waited: Millis,
+        caught_up: bool,
+        out: &mut Produced,
+    ) -> Result<(), TaskError> {
+        self.task.observe(&mut out.observations);
+        let idle = caught_up && waited >= self.idle_timeout;
+        if self.marked.is_none_or(|at| at.elapsed() >= MARK_INTERVAL) {
+            let waited = if idle { waited } else { Millis::ZERO };
+            self.mark(idle, waited, out);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
+        self.task.observe(&mut out.observations);
+        // Everything has been read: this partition holds nobody back any more.
+        self.mark(true, Millis::ZERO, out);
+        Ok(())
+    }
+
+    fn progress(&self) -> TaskProgress {
+        let watermark = self.task.watermark();
+        TaskProgress { clock: watermark, watermark, holding_back: None }
+    }
+}
