@@ -158,11 +158,20 @@ pub fn decode_json_full(payload: &[u8]) -> Result<(Option<Origin>, Touchpoint), 
 
 fn full(tree: &Tree<'_>) -> Result<(Option<Origin>, Touchpoint), Reject> {
     let (origin, touchpoint) = fields::touchpoint(tree)?;
-    validate::whole(&touchpoint)?;
-    if let Some(origin) = &origin {
-        validate::progress(origin.watermark, "origin.watermark")?;
-    }
+    validate_full(origin.as_ref(), &touchpoint)?;
     Ok((origin, touchpoint))
+}
+
+/// Checks a whole touchpoint and its origin: what every decoder does, for those who make their own.
+pub fn validate_full(origin: Option<&Origin>, touchpoint: &Touchpoint) -> Result<(), Reject> {
+    validate::whole(touchpoint)?;
+    match origin {
+        Some(origin) if origin.source.is_empty() => {
+            Err(Reject::field(RejectReason::MissingField, "origin.source"))
+        }
+        Some(origin) => validate::progress(origin.watermark, "origin.watermark"),
+        None => Ok(()),
+    }
 }
 
 /// The contract `touchpoint.canonical.v1`.

@@ -5,6 +5,7 @@
 //! | [`canonical`] | touchpoints and control records, Avro and JSON |
 //! | [`flush`] | what `journey` sends to `rollup` |
 //! | [`derived`] | facts to records of the derived topics, and back |
+//! | [`recorded`] | lines and containers of recordings |
 //! | [`schemas`] | the schema files of our topics |
 //! | [`wire`] | Confluent framing |
 //! | [`murmur2`] | Kafka's default partitioner |
@@ -22,6 +23,7 @@ mod fields;
 pub mod flush;
 mod json;
 pub mod murmur2;
+pub mod recorded;
 pub mod schemas;
 mod slots;
 pub mod tree;

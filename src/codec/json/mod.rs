@@ -61,7 +61,8 @@ fn value<'a>(parser: &mut Parser<'a>, depth: u32) -> Result<Tree<'a>, Reject> {
     })
 }
 
-fn string<'a>(parser: &mut Parser<'a>) -> Result<Cow<'a, str>, Reject> {
+/// A string, borrowed unless it has escapes.
+pub(crate) fn string<'a>(parser: &mut Parser<'a>) -> Result<Cow<'a, str>, Reject> {
     let mut scratch = String::new();
     Ok(match parser.string(&mut scratch)? {
         Span::Borrowed(text) => Cow::Borrowed(text),
