@@ -188,6 +188,13 @@ impl Taxonomy {
         self.pairs.contains_key(name) || self.register.contains_key(name)
     }
 
+    /// Known touchpoints, sorted.
+    pub fn touchpoints(&self) -> impl Iterator<Item = &str> {
+        let names: BTreeSet<&CompactString> =
+            self.pairs.keys().chain(self.register.keys()).collect();
+        names.into_iter().map(CompactString::as_str)
+    }
+
     /// The register's entry of a touchpoint.
     pub fn registered(&self, touchpoint: &str) -> Option<&Registered> {
         self.register.get(touchpoint)

@@ -1,0 +1,410 @@
+//! The configuration as the program uses it: typed, complete, validated.
+
+use super::mapping::MappingFile;
+use super::units::Start;
+use crate::model::dimension::Dimension;
+use crate::model::taxonomy::Taxonomy;
+use crate::model::time::Millis;
+use crate::model::topic::Topic;
+use compact_str::CompactString;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that a configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who this application is on the cluster.
+    pub app: AppSettings,
+    /// Properties of librdkafka, by name.
+    pub kafka: BTreeMap<String, String>,
+    /// Schema registry.
+    pub registry: RegistrySettings,
+    /// Whether the role ingest runs.
+    pub ingest: IngestMode,
+    /// Sources by name.
+    pub sources: BTreeMap<CompactString, SourceSettings>,
+    /// Our own topics; every one is there.
+    pub topics: BTreeMap<Topic, TopicSettings>,
+    /// Slices, lateness, bounds.
+    pub time: TimeSettings,
+    /// Sessions.
+    pub sessions: SessionSettings,
+    /// Checkouts and carts.
+    pub checkout: CheckoutSettings,
+    /// Repeats.
+    pub deduplication: DeduplicationSettings,
+    /// Customers.
+    pub identity: IdentitySettings,
+    /// Windows and series.
+    pub figures: FigureSettings,
+    /// Reports of journey tasks.
+    pub flush: FlushSettings,
+    /// Bounds against hostile input.
+    pub limits: LimitSettings,
+    /// The words of the business.
+    pub taxonomy: Taxonomy,
+    /// What the taxonomy's file says of each touchpoint besides.
+    pub register: BTreeMap<CompactString, RegisterEntry>,
+    /// Alerts that are enabled, by name.
+    pub rules: BTreeMap<CompactString, RuleSettings>,
+    /// Where alerts go.
+    pub relay: RelaySettings,
+    /// Metrics, API, page.
+    pub http: HttpSettings,
+    /// Threads.
+    pub workers: WorkerSettings,
+    pub(super) effective: String,
+}
+
+impl Settings {
+    /// The effective configuration as YAML, with secrets masked.
+    pub fn effective_yaml(&self) -> &str {
+        &self.effective
+    }
+
+    /// Name of one of our topics.
+    pub fn topic(&self, topic: Topic) -> &str {
+        self.topics.get(&topic).map_or(topic.default_name(), |t| &t.name)
+    }
+
+    /// Consumer group of a role: `<app>.<role>`.
+    pub fn group(&self, role: &str) -> String {
+        format!("{}.{role}", self.app.name)
+    }
+}
+
+/// Section `app`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppSettings {
+    /// Begins the names of consumer groups and internal topics.
+    pub name: CompactString,
+}
+
+/// Section `registry`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RegistrySettings {
+    /// Address; `None` if there is no registry.
+    pub url: Option<String>,
+    /// User for basic authentication.
+    pub username: Option<String>,
+    /// Password for basic authentication.
+    pub password: Option<String>,
+    /// Writer schemas from files, by id.
+    pub schemas: BTreeMap<u32, SchemaFile>,
+}
+
+/// A writer schema from a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SchemaFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// What `ingest` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IngestMode {
+    /// The role runs and writes `touchpoints.canonical`.
+    #[default]
+    Canonical,
+    /// The role is skipped: the one source is canonical and keyed by customer.
+    Direct,
+}
+
+/// What a source's records are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// The canonical form as Avro in the Confluent wire format.
+    CanonicalAvro,
+    /// The canonical form as JSON.
+    #[default]
+    CanonicalJson,
+    /// Foreign JSON, through a mapping file.
+    MappedJson,
+}
+
+/// One entry of `sources`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SourceSettings {
+    /// Topic to read.
+    pub topic: String,
+    /// What its records are.
+    pub format: Format,
+    /// The mapping; there for [`Format::MappedJson`] and for nothing else.
+    pub mapping: Option<MappingFile>,
+    /// Where to begin.
+    pub start: Start,
+    /// Bound for disorder of one partition.
+    pub max_out_of_orderness: Millis,
+    /// Tenant of touchpoints that name none.
+    pub tenant: CompactString,
+}
+
+/// One entry of `topics`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicSettings {
+    /// Name of the topic.
+    pub name: String,
+    /// Partitions.
+    pub partitions: i32,
+    /// Copies of each partition (the same for all topics).
+    pub replication_factor: i32,
+    /// True for `cleanup: compact`.
+    pub compact: bool,
+    /// How long records are kept; `None`: for ever.
+    pub retention: Option<Millis>,
+}
+
+/// Section `time`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct TimeSettings {
+    pub slice: Millis,
+    pub allowed_lateness: Millis,
+    pub outage_tolerance: Millis,
+    pub idle_timeout: Millis,
+    pub max_future_skew: Millis,
+    pub max_age: Millis,
+    pub max_drift: Millis,
+}
+
+/// What decides sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SessionBy {
+    /// The gap between events.
+    #[default]
+    Gap,
+    /// The source's own session ids; the gap where there is none.
+    Source,
+}
+
+/// Section `sessions`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionSettings {
+    /// Quiet after which a session has ended.
+    pub gap: Millis,
+    /// Other gaps by channel.
+    pub channel_gaps: BTreeMap<CompactString, Millis>,
+    /// What decides.
+    pub by: SessionBy,
+}
+
+/// Section `checkout`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct CheckoutSettings {
+    pub t_checkout: Millis,
+    pub t_cart: Millis,
+    pub t_pending: Millis,
+    pub t_merge: Millis,
+    pub max_checkout_age: Millis,
+    pub max_recovery: Millis,
+    pub channels: BTreeMap<CompactString, ChannelCheckout>,
+}
+
+/// Other times of one channel; `None`: as everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct ChannelCheckout {
+    pub t_checkout: Option<Millis>,
+    pub t_cart: Option<Millis>,
+}
+
+/// Section `deduplication`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeduplicationSettings {
+    /// Event time within which a repeated id is a repeat.
+    pub window: Millis,
+    /// Ids remembered per customer.
+    pub ids: usize,
+}
+
+/// Section `identity`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdentitySettings {
+    /// Ids that name nobody, in lower case.
+    pub degenerate_ids: Vec<CompactString>,
+}
+
+/// A rolling window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowSettings {
+    /// Its length.
+    pub length: Millis,
+    /// How often it is reported.
+    pub slide: Millis,
+}
+
+/// Whose money `value` sums up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ValueOf {
+    /// Orders, each once.
+    #[default]
+    Orders,
+    /// Every event.
+    Events,
+}
+
+/// Section `figures`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FigureSettings {
+    /// Rolling windows, shortest first.
+    pub windows: Vec<WindowSettings>,
+    /// Sets of dimensions besides the total, each sorted, none twice.
+    pub dimensions: Vec<Vec<Dimension>>,
+    /// Values per dimension.
+    pub dimension_cap: usize,
+    /// Whose money.
+    pub value_of: ValueOf,
+}
+
+/// Section `flush`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlushSettings {
+    /// Event time between two flushes within a slice.
+    pub interval: Millis,
+    /// Records between two flushes within a slice.
+    pub records: u64,
+}
+
+/// Section `limits`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LimitSettings {
+    /// Largest record that is decoded.
+    pub record_bytes: usize,
+    /// Deepest nesting that is decoded.
+    pub json_depth: usize,
+}
+
+/// What the taxonomy's file says of a touchpoint besides owner and runbook.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RegisterEntry {
+    /// What people call it.
+    pub title: CompactString,
+    /// Department that answers for it.
+    pub owner: CompactString,
+    /// Address of what to do when it fails; empty if none.
+    pub runbook: CompactString,
+    /// What customers expect of it.
+    pub expectations: Vec<CompactString>,
+}
+
+/// How bad an alert is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "each is the word of its name")]
+pub enum Severity {
+    Critical,
+    #[default]
+    Warning,
+    Info,
+}
+
+impl Severity {
+    /// The word in records and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Critical => "critical",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+/// One entry of `rules`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RuleSettings {
+    /// Name of the alert.
+    pub name: CompactString,
+    /// How it is found.
+    pub detector: DetectorSettings,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Team that answers for it.
+    pub owner: CompactString,
+    /// Address of what to do; empty if none.
+    pub runbook: CompactString,
+    /// One line for people; names in braces are filled in.
+    pub summary: CompactString,
+}
+
+/// A detector with its parameters.
+#[derive(Clone, PartialEq, Debug)]
+pub enum DetectorSettings {
+    /// A ratio over mature cohorts against its trailing baseline.
+    RatioSpike(RatioSpike),
+    /// A gap that the trailing rate makes unlikely.
+    Silence(Silence),
+}
+
+/// `k` of the last `of` evaluations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct KOfN {
+    pub k: u32,
+    pub of: u32,
+}
+
+/// Parameters of `ratio_spike`.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct RatioSpike {
+    pub ratio: CompactString,
+    pub window: Millis,
+    pub windows: u32,
+    pub scopes: Vec<Vec<Dimension>>,
+    pub min_sample: u64,
+    pub min_effect: f64,
+    pub min_relative: f64,
+    pub alpha: f64,
+    pub enter: KOfN,
+    pub leave: KOfN,
+    pub leave_alpha: f64,
+    pub learn_min_windows: u32,
+    pub half_life: Millis,
+    pub merge_gap: Millis,
+    pub cool_down: Millis,
+}
+
+/// Parameters of `silence`.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct Silence {
+    pub dimension: Dimension,
+    pub once_in: Millis,
+    pub min_gap: Millis,
+    pub window: Millis,
+    pub learn_min_windows: u32,
+    pub half_life: Millis,
+    pub merge_gap: Millis,
+    pub cool_down: Millis,
+}
+
+/// Section `relay`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelaySettings {
+    /// Every Alertmanager instance; none: nothing is pushed.
+    pub alertmanagers: Vec<String>,
+    /// How often a firing alert is pushed again.
+    pub resend_interval: Millis,
+    /// An older alert is recorded, not pushed.
+    pub max_alert_age: Millis,
+    /// Address under which people reach the page.
+    pub external_url: Option<String>,
+}
+
+/// Section `http`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpSettings {
+    /// Address and port.
+    pub listen: String,
+}
+
+/// Section `workers`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "threads of the role of that name")]
+pub struct WorkerSettings {
+    pub ingest: usize,
+    pub journey: usize,
+    pub rollup: usize,
+}
