@@ -7,5 +7,7 @@
 pub mod decimal;
 pub mod json;
 pub mod mapping;
+pub mod marks;
 pub mod record;
 pub mod rules;
+pub mod task;
