@@ -1,0 +1,415 @@
+//! Batch consumption through the C interface, which the client's Rust wrapper does not offer.
+//!
+//! Besides being cheaper per record it is the only way to learn *which topic* reached its end: the
+//! wrapper's end-of-partition error names the partition alone.
+//!
+//! The queues of the assigned partitions are forwarded to one private queue, and only that one is read
+//! in batches; the client's own queue keeps serving events through `poll`. Rebalances are not answered
+//! inside the client's callback: they are noted, and the worker answers them when it has flushed
+//! what belongs to the partitions that go. Three rules of the client, each found the hard way:
+//!
+//! - Never call the batch functions on the client's main queue: it would undo every rebalance.
+//! - A batch call waits until the batch is full or the time is over, so it is called with no time, and
+//!   the waiting is done for the first record alone.
+//! - While the client closes it may serve one more rebalance: by then the private queue is gone, and
+//!   the answer must be given at once, or closing hangs.
+#![expect(unsafe_code, reason = "the client's batch interface has no safe wrapper")]
+
+use super::health::Monitor;
+use super::task::{Headers, Record, TopicPartition};
+use crate::clock::Moment;
+use crate::model::ids::{NextOffset, Offset, PartitionId};
+use rdkafka::bindings as ffi;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, TopicPartitionList};
+use std::ffi::{CStr, CString, c_void};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How often events of the client's own queue are served at least.
+pub(super) const SERVE_EVERY_MS: i64 = 50;
+
+/// What came out of the queue.
+pub(super) enum Event<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// The end of a partition: `next` is the offset that the next record will have at least.
+    End { topic: &'a str, partition: PartitionId, next: NextOffset },
+    /// Reading a partition failed.
+    Failed { topic: &'a str, partition: PartitionId, code: RDKafkaErrorCode },
+}
+
+/// A rebalance that waits for its answer.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// These come.
+    Assign(Vec<TopicPartition>),
+    /// These go; `lost` tells that they have gone already.
+    Revoke { partitions: Vec<TopicPartition>, lost: bool },
+}
+
+struct Queue(*mut ffi::rd_kafka_queue_t);
+// SAFETY: the client's queues are locked internally; only the owning `BatchConsumer` reads from it.
+unsafe impl Send for Queue {}
+
+/// Notes what the client tells through callbacks.
+pub(super) struct Watch {
+    changes: Mutex<Vec<Change>>,
+    closing: AtomicBool,
+    /// Set when a commit was refused: what is done must be committed again.
+    pub(super) commit_failed: AtomicBool,
+    monitor: Arc<Monitor>,
+}
+
+impl ClientContext for Watch {
+    fn stats(&self, statistics: Statistics) {
+        let up = statistics.brokers.values().filter(|b| b.nodeid >= 0 && b.state == "UP").count();
+        let known = statistics.brokers.values().filter(|b| b.nodeid >= 0).count();
+        self.monitor.brokers(up, known);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.monitor.note(&format!("{error}: {reason}"));
+    }
+}
+
+impl ConsumerContext for Watch {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        err: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let assign = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::SeqCst) {
+            // Nobody will read what would be assigned now.
+            if !assign && let Err(error) = release(consumer, list) {
+                tracing::debug!(%error, "unassignment while closing failed");
+            }
+            return;
+        }
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|e| TopicPartition::new(e.topic(), PartitionId::new(e.partition())))
+            .collect();
+        let change = if assign {
+            Change::Assign(partitions)
+        } else {
+            Change::Revoke { partitions, lost: consumer.assignment_lost() }
+        };
+        self.changes.lock().expect("no panic while held").push(change);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        match result {
+            Ok(()) => {}
+            // Nothing new to commit.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => {
+                self.monitor.note(&format!("commit of offsets: {error}"));
+                self.commit_failed.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+fn release(consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        _ => consumer.unassign(),
+    }
+}
+
+/// One consumer, read in batches by one thread.
+pub(super) struct BatchConsumer {
+    consumer: BaseConsumer<Watch>,
+    queue: Queue,
+    buffer: Vec<*mut ffi::rd_kafka_message_t>,
+    filled: usize,
+    served: Option<Moment>,
+}
+
+// SAFETY: moved to its thread before use; buffer and queue are used by the owner only.
+unsafe impl Send for BatchConsumer {}
+
+impl BatchConsumer {
+    /// Makes a consumer that reads up to `size` records at a time.
+    pub(super) fn new(
+        config: &ClientConfig,
+        size: usize,
+        monitor: Arc<Monitor>,
+    ) -> KafkaResult<BatchConsumer> {
+        let watch = Watch {
+            changes: Mutex::new(Vec::new()),
+            closing: AtomicBool::new(false),
+            commit_failed: AtomicBool::new(false),
+            monitor,
+        };
+        let consumer: BaseConsumer<Watch> = config.create_with_context(watch)?;
+        // SAFETY: the client is alive; the queue is destroyed before it, in `drop`.
+        let queue = unsafe { ffi::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        let buffer = vec![std::ptr::null_mut(); size.max(1)];
+        Ok(BatchConsumer { consumer, queue: Queue(queue), buffer, filled: 0, served: None })
+    }
+
+    /// The client, for everything but reading.
+    pub(super) fn client(&self) -> &BaseConsumer<Watch> {
+        &self.consumer
+    }
+
+    /// Makes the client deliver these partitions to the private queue.
+    fn forward(&self, list: &TopicPartitionList) {
+        let client = self.consumer.client().native_ptr();
+        for element in list.elements() {
+            let topic = CString::new(element.topic()).expect("topic names have no NUL");
+            // SAFETY: client and private queue are alive; the reference that get_partition takes is
+            // given back.
+            unsafe {
+                let q =
+                    ffi::rd_kafka_queue_get_partition(client, topic.as_ptr(), element.partition());
+                ffi::rd_kafka_queue_forward(q, self.queue.0);
+                ffi::rd_kafka_queue_destroy(q);
+            }
+        }
+    }
+
+    /// Reads exactly these partitions from the offsets given, without being assigned by the group.
+    pub(super) fn assign_fixed(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+        self.forward(list);
+        self.consumer.assign(list)
+    }
+
+    /// Answers an assignment of the group: reads these, too, from the offsets given.
+    pub(super) fn assign(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+        self.forward(list);
+        match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(list),
+            _ => self.consumer.assign(list),
+        }
+    }
+
+    /// Answers a revocation.
+    pub(super) fn unassign(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+        release(&self.consumer, list)
+    }
+
+    /// Rebalances that wait for their answer.
+    pub(super) fn take_changes(&self) -> Vec<Change> {
+        let watch = self.consumer.context();
+        std::mem::take(&mut *watch.changes.lock().expect("no panic while held"))
+    }
+
+    /// Serves the client's events (rebalances, statistics, commits) if it is time.
+    pub(super) fn serve(&mut self) -> KafkaResult<()> {
+        if self.served.is_some_and(|at| at.elapsed().as_ms() < SERVE_EVERY_MS) {
+            return Ok(());
+        }
+        self.served = Some(Moment::now());
+        while let Some(came) = self.consumer.poll(Duration::ZERO) {
+            match came {
+                // Partitions are forwarded before they are assigned: nothing comes this way.
+                Ok(_) => debug_assert!(false, "a record came by the client's own queue"),
+                Err(KafkaError::MessageConsumptionFatal(code)) => {
+                    return Err(KafkaError::MessageConsumptionFatal(code));
+                }
+                Err(error) => self.consumer.context().monitor.note(&error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what came from the queue; waits up to `wait` if nothing is there. Returns how many events
+    /// it were, which [`BatchConsumer::drain`] hands out.
+    pub(super) fn poll(&mut self, wait: Duration) -> usize {
+        self.drain(|_| {});
+        self.filled = self.fill(wait);
+        self.filled
+    }
+
+    /// Hands what was taken to `f`, in order.
+    pub(super) fn drain(&mut self, mut f: impl FnMut(Event<'_>)) {
+        let mut taken = Taken { messages: &self.buffer[..self.filled], at: 0 };
+        self.filled = 0;
+        while let Some(message) = taken.next() {
+            // SAFETY: the message is alive until it is dropped, which is after `f`.
+            f(unsafe { view(&*message.0) });
+        }
+    }
+
+    fn fill(&mut self, wait: Duration) -> usize {
+        let batch = |queue: &Queue, buffer: &mut [*mut ffi::rd_kafka_message_t]| {
+            // SAFETY: the buffer has room for `len` pointers and belongs to us.
+            let got = unsafe {
+                ffi::rd_kafka_consume_batch_queue(queue.0, 0, buffer.as_mut_ptr(), buffer.len())
+            };
+            usize::try_from(got).unwrap_or(0)
+        };
+        let got = batch(&self.queue, &mut self.buffer);
+        if got > 0 || wait.is_zero() {
+            return got;
+        }
+        let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is alive; the message returned is ours to destroy.
+        let first = unsafe { ffi::rd_kafka_consume_queue(self.queue.0, millis) };
+        if first.is_null() {
+            return 0;
+        }
+        self.buffer[0] = first;
+        1 + batch(&self.queue, &mut self.buffer[1..])
+    }
+
+    /// Log end of a partition as the last fetch told, without asking anybody.
+    pub(super) fn known_end(&self, at: &TopicPartition) -> Option<NextOffset> {
+        let topic = CString::new(&*at.topic).ok()?;
+        let (mut low, mut high) = (-1_i64, -1_i64);
+        // SAFETY: all pointers are to live values of ours.
+        let err = unsafe {
+            ffi::rd_kafka_get_watermark_offsets(
+                self.consumer.client().native_ptr(),
+                topic.as_ptr(),
+                at.partition.get(),
+                &mut low,
+                &mut high,
+            )
+        };
+        let known = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0;
+        known.then(|| NextOffset::new(high))
+    }
+}
+
+impl Drop for BatchConsumer {
+    fn drop(&mut self) {
+        self.drain(|_| {});
+        self.consumer.context().closing.store(true, Ordering::SeqCst);
+        // Rebalances that nobody will answer any more keep the client from closing.
+        for change in self.take_changes() {
+            if let Change::Revoke { partitions, .. } = change {
+                let mut list = TopicPartitionList::new();
+                for at in &partitions {
+                    list.add_partition(&at.topic, at.partition.get());
+                }
+                if let Err(error) = self.unassign(&list) {
+                    tracing::debug!(%error, "unassignment while closing failed");
+                }
+            }
+        }
+        // SAFETY: nobody reads the queue any more or can forward to it; partitions that are forwarded
+        // hold references of their own.
+        unsafe { ffi::rd_kafka_queue_destroy(self.queue.0) };
+    }
+}
+
+/// Messages of one batch; each is destroyed when it has been passed, all of them at the end.
+struct Taken<'a> {
+    messages: &'a [*mut ffi::rd_kafka_message_t],
+    at: usize,
+}
+
+struct Message(*mut ffi::rd_kafka_message_t);
+
+impl Taken<'_> {
+    fn next(&mut self) -> Option<Message> {
+        let message = self.messages.get(self.at).copied()?;
+        self.at += 1;
+        Some(Message(message))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: every message of a batch passes through exactly one `Message`.
+        unsafe { ffi::rd_kafka_message_destroy(self.0) };
+    }
+}
+
+/// # Safety
+/// The message must live as long as what is returned.
+unsafe fn view(message: &ffi::rd_kafka_message_t) -> Event<'_> {
+    let topic = if message.rkt.is_null() {
+        ""
+    } else {
+        // SAFETY: the message holds a reference to its topic, whose name ends with NUL.
+        let name = unsafe { CStr::from_ptr(ffi::rd_kafka_topic_name(message.rkt)) };
+        name.to_str().unwrap_or("")
+    };
+    let partition = PartitionId::new(message.partition);
+    match message.err {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+            return Event::End { topic, partition, next: NextOffset::new(message.offset) };
+        }
+        code => return Event::Failed { topic, partition, code: code.into() },
+    }
+    let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the message is alive, `kind` is ours.
+    let timestamp = unsafe { ffi::rd_kafka_message_timestamp(message, &mut kind) };
+    // SAFETY: key and payload are as long as the message says and live as long as it.
+    let (key, value) =
+        unsafe { (bytes(message.key, message.key_len), bytes(message.payload, message.len)) };
+    Event::Record(Record {
+        topic,
+        partition,
+        offset: Offset::new(message.offset),
+        timestamp,
+        timestamp_is_append: kind
+            == ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME,
+        key,
+        value,
+        headers: Headers::Message(MessageHeaders { message, alive: PhantomData }),
+    })
+}
+
+/// # Safety
+/// `at` must be null or point to `len` bytes that live for `'a`.
+unsafe fn bytes<'a>(at: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast(), len) })
+}
+
+/// Headers inside a record of the client.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageHeaders<'a> {
+    message: *const ffi::rd_kafka_message_t,
+    alive: PhantomData<&'a ()>,
+}
+
+impl<'a> MessageHeaders<'a> {
+    /// The first header at `at` or behind it whose name is UTF-8; moves `at` to it.
+    pub(super) fn next_from(self, at: &mut usize) -> Option<(&'a str, Option<&'a [u8]>)> {
+        let mut headers = std::ptr::null_mut();
+        // SAFETY: the message is alive for `'a`; it parses its headers once and owns them.
+        let err = unsafe { ffi::rd_kafka_message_headers(self.message, &mut headers) };
+        if err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        loop {
+            let (mut name, mut value, mut len) = (std::ptr::null(), std::ptr::null(), 0);
+            // SAFETY: the headers live as long as the message; the three outputs are ours.
+            let err = unsafe {
+                ffi::rd_kafka_header_get_all(headers, *at, &mut name, &mut value, &mut len)
+            };
+            if err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return None;
+            }
+            // SAFETY: names end with NUL, values are as long as told; both live as long as the message.
+            let (name, value) = unsafe { (CStr::from_ptr(name), bytes(value, len)) };
+            match name.to_str() {
+                Ok(name) => return Some((name, value)),
+                Err(_) => *at += 1,
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Connection to a cluster: librdkafka's properties as the configuration's `kafka:` map has them.
+//!
+//! Most properties are passed through, so TLS, SASL and OAuth work as librdkafka documents them. Some
+//! belong to the engine, as its promises rest on them; [`Connection::check`] refuses those.
+
+use super::error::Error;
+use crate::model::ids::{NextOffset, PartitionId};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// How long a question to the cluster may take.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Properties of consumers that cannot be changed.
+const CONSUMER_FIXED: [(&str, &str); 5] = [
+    // Nothing is read from a place that nobody asked for.
+    ("auto.offset.reset", "error"),
+    // A commit says that the outputs are acknowledged, which only the worker knows.
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // The only way to know that a topic with transactions has been read to its end.
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+];
+
+/// Properties of producers that cannot be changed.
+const PRODUCER_FIXED: [(&str, &str); 3] = [
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    // Keys go where Java clients would send them.
+    ("partitioner", "murmur2_random"),
+];
+
+const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
+    ("fetch.wait.max.ms", "100"),
+    // The default of 1 s stalls queues that are kept small.
+    ("fetch.queue.backoff.ms", "50"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.max.bytes", "8388608"),
+    ("queued.min.messages", "100000"),
+    ("reconnect.backoff.max.ms", "2000"),
+];
+
+/// Not allowed under `group.protocol: consumer`, where the broker decides them.
+const CLASSIC_GROUP_DEFAULTS: [(&str, &str); 3] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    // A cooperative join takes two rounds, each as long as a heartbeat.
+    ("heartbeat.interval.ms", "500"),
+    ("session.timeout.ms", "10000"),
+];
+
+const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
+    ("linger.ms", "5"),
+    ("compression.type", "lz4"),
+    ("batch.size", "1000000"),
+    ("queue.buffering.max.messages", "500000"),
+    ("reconnect.backoff.max.ms", "2000"),
+];
+
+/// How to reach one cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Connection(BTreeMap<String, String>);
+
+impl fmt::Debug for Connection {
+    /// Names the properties only: their values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Connection {
+    /// A connection by librdkafka's properties; `bootstrap.servers` must be among them.
+    pub fn new(properties: BTreeMap<String, String>) -> Connection {
+        Connection(properties)
+    }
+
+    /// A plain connection to `host:port,…`.
+    pub fn to(bootstrap: &str) -> Connection {
+        Connection(BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.to_owned())]))
+    }
+
+    /// The same with one property set.
+    pub fn with(mut self, property: &str, value: &str) -> Connection {
+        self.0.insert(property.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Addresses of the brokers to ask first.
+    pub fn bootstrap(&self) -> &str {
+        self.0.get("bootstrap.servers").map_or("", String::as_str)
+    }
+
+    /// Checks names and values of all properties by making clients, which does not wait for brokers.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.bootstrap().is_empty() {
+            return Err(Error::Property("`bootstrap.servers` is missing".to_owned()));
+        }
+        for (name, ours) in CONSUMER_FIXED.iter().chain(&PRODUCER_FIXED) {
+            if self.0.get(*name).is_some_and(|given| given != ours) {
+                let text = format!("`{name}` is always `{ours}` and cannot be changed");
+                return Err(Error::Property(text));
+            }
+        }
+        if self.0.contains_key("group.id") || self.0.contains_key("transactional.id") {
+            let text = "`group.id` and `transactional.id` follow from the name of the application";
+            return Err(Error::Property(text.to_owned()));
+        }
+        let _: BaseConsumer<Quiet> = create(&self.consumer("touchline-check"))?;
+        let _: BaseProducer<Quiet> = create(&self.producer())?;
+        Ok(())
+    }
+
+    /// Properties of a consumer.
+    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        let new_protocol = self.0.get("group.protocol").is_some_and(|p| p == "consumer");
+        let group_defaults = CLASSIC_GROUP_DEFAULTS.iter().filter(|_| !new_protocol);
+        for (name, value) in CONSUMER_DEFAULTS.iter().chain(group_defaults) {
+            config.set(*name, *value);
+        }
+        self.apply(&mut config, &CONSUMER_FIXED);
+        config.set("group.id", group);
+        config
+    }
+
+    /// Properties of a producer.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in PRODUCER_DEFAULTS {
+            config.set(name, value);
+        }
+        self.apply(&mut config, &PRODUCER_FIXED);
+        config
+    }
+
+    /// Properties of a client that neither reads nor writes.
+    pub(super) fn admin(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        self.apply(&mut config, &[]);
+        config
+    }
+
+    fn apply(&self, config: &mut ClientConfig, fixed: &[(&str, &str)]) {
+        config.set("client.id", "touchline");
+        for (name, value) in &self.0 {
+            config.set(name, value);
+        }
+        for (name, value) in fixed {
+            config.set(*name, *value);
+        }
+    }
+
+    /// Makes a client that only asks.
+    pub(super) fn asker(&self) -> Result<Asker, Error> {
+        // Log ends are asked as a reader of committed records sees them.
+        let mut config = self.admin();
+        config.set("isolation.level", "read_committed");
+        Ok(Asker(create(&config)?))
+    }
+}
+
+pub(super) fn create<T: FromClientConfigAndContext<Quiet>>(
+    config: &ClientConfig,
+) -> Result<T, Error> {
+    config.create_with_context(Quiet).map_err(|e| property_error(&e))
+}
+
+/// Says a refused property in one sentence.
+pub(super) fn property_error(error: &KafkaError) -> Error {
+    Error::Property(match error {
+        KafkaError::ClientConfig(_, text, name, _) => format!("`{name}`: {text}"),
+        KafkaError::ClientCreation(text) => text.clone(),
+        other => other.to_string(),
+    })
+}
+
+/// A context that tells nobody but the debug log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka client");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// A client that asks for metadata and offsets.
+pub(super) struct Asker(BaseConsumer<Quiet>);
+
+impl Asker {
+    pub(super) fn consumer(&self) -> &BaseConsumer<Quiet> {
+        &self.0
+    }
+
+    /// How many partitions `topic` has.
+    pub(super) fn partitions(&self, topic: &str) -> Result<i32, Error> {
+        let what = || format!("asking for topic {topic} at its brokers");
+        let metadata = self
+            .0
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|e| Error::broker(what(), e))?;
+        let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
+            return Err(Error::MissingTopic(topic.to_owned()));
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+            ) => return Err(Error::MissingTopic(topic.to_owned())),
+            Some(code) => return Err(Error::broker(what(), code)),
+        }
+        match i32::try_from(found.partitions().len()) {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err(Error::MissingTopic(topic.to_owned())),
+        }
+    }
+
+    /// First and next offset of a partition, as a reader of committed records sees them.
+    pub(super) fn bounds(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<(i64, NextOffset), Error> {
+        self.0
+            .fetch_watermarks(topic, partition.get(), ASK_TIMEOUT)
+            .map(|(low, high)| (low, NextOffset::new(high)))
+            .map_err(|e| Error::broker(format!("asking for the end of {topic}/{partition}"), e))
+    }
+}
+
+/// How many partitions `topic` has; [`Error::MissingTopic`] if it does not exist.
+pub fn partitions(connection: &Connection, topic: &str) -> Result<i32, Error> {
+    connection.asker()?.partitions(topic)
+}
+
+/// The offset behind the last committed record of each partition of `topic`.
+pub fn end_offsets(
+    connection: &Connection,
+    topic: &str,
+) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
+    let asker = connection.asker()?;
+    (0..asker.partitions(topic)?)
+        .map(PartitionId::new)
+        .map(|p| Ok((p, asker.bounds(topic, p)?.1)))
+        .collect()
+}
+
+/// Offsets that `group` has committed for `topic`; partitions without one are absent.
+pub fn committed(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_range(topic, 0, connection.asker()?.partitions(topic)? - 1);
+    let consumer: BaseConsumer<Quiet> = create(&connection.consumer(group))?;
+    let found = consumer
+        .committed_offsets(list, ASK_TIMEOUT)
+        .map_err(|e| Error::broker(format!("asking for the offsets of group {group}"), e))?;
+    let offsets = found.elements().into_iter().filter_map(|e| match e.offset() {
+        rdkafka::Offset::Offset(n) => Some((PartitionId::new(e.partition()), NextOffset::new(n))),
+        _ => None,
+    });
+    Ok(offsets.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(property: &str, value: &str, expected: Result<(), &str>) {
+        let got = Connection::to("127.0.0.1:1").with(property, value).check();
+        match (got, expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(e), Err(part)) if e.to_string().contains(part) => {}
+            (got, expected) => panic!("{property}={value}: got {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn properties_are_passed_through_and_checked() {
+        check("client.id", "shop", Ok(()));
+        check("linger.ms", "20", Ok(()));
+        check("acks", "all", Ok(()));
+        check("acks", "1", Err("`acks` is always `all`"));
+        check("group.id", "mine", Err("follow from the name of the application"));
+        check("lingering.ms", "20", Err("`lingering.ms`: "));
+        check("linger.ms", "soon", Err("`linger.ms`: "));
+        check("security.protocol", "sasl", Err("`security.protocol`: "));
+        check("ssl.ca.location", "/nowhere/ca.pem", Ok(()));
+        check("bootstrap.servers", "", Err("`bootstrap.servers` is missing"));
+        // The broker decides what the classic protocol's defaults say.
+        check("group.protocol", "consumer", Ok(()));
+    }
+
+    #[test]
+    fn secrets_do_not_reach_debug_output() {
+        let connection = Connection::to("h:1").with("sasl.password", "hunter2");
+        assert!(!format!("{connection:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,436 @@
+//! Starts the workers of one role, and the handle to watch, finish and stop them.
+
+use super::batch::BatchConsumer;
+use super::client::{Connection, property_error};
+use super::commit::AckedCommit;
+use super::error::Error;
+use super::health::{Health, Monitor};
+use super::observer::WorkerObserver;
+use super::slot::Slot;
+use super::start::{Source, settle};
+use super::task::{TaskFactory, TopicPartition};
+use super::worker::{Surroundings, Worker};
+use crate::clock::Moment;
+use crate::model::ids::{NextOffset, PartitionId};
+use crate::model::time::Millis;
+use rdkafka::consumer::Consumer;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long closing a client may take before it is left behind: in the version that we build it can
+/// hang while the group's coordinator is down.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How partitions get to workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Assignment {
+    /// Dealt out once among the workers of this process, which read everything. No rebalance, so no
+    /// partition is ever folded twice: for a process that runs alone.
+    Fixed,
+    /// By the consumer group, which may have members in other processes.
+    Group,
+}
+
+/// Where a partition is read from when it comes to another worker of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resume {
+    /// From its start: for folds, whose state went with the worker that had it.
+    AtStart,
+    /// From where its outputs are acknowledged: for tasks without state.
+    AtPosition,
+}
+
+/// What the workers of a role need to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of the role, for metrics and messages.
+    pub role: &'static str,
+    /// The cluster.
+    pub connection: Connection,
+    /// Consumer group; offsets are committed to it even where it does not assign.
+    pub group: String,
+    /// Topics to read, and from where.
+    pub sources: Vec<Source>,
+    /// How many workers, each with its own thread; no more than there are partitions.
+    pub workers: usize,
+    /// How partitions get to them.
+    pub assignment: Assignment,
+    /// Where a partition goes on that comes from another worker.
+    pub resume: Resume,
+    /// Records that one round takes at most.
+    pub poll_records: usize,
+    /// How often tasks are told that nothing came.
+    pub idle_check: Millis,
+    /// Bytes of unacknowledged outputs beyond which a worker reads no further. A single round may
+    /// exceed it by what its records produce.
+    pub in_flight_bytes: usize,
+    /// Bytes that the client of a worker reads ahead; shared by its partitions, 1 MiB each at least.
+    pub prefetch_bytes: usize,
+    /// How often offsets are committed.
+    pub commit_interval: Millis,
+}
+
+impl Settings {
+    /// Settings with the defaults for everything but names and sources: one worker, fixed assignment.
+    pub fn new(
+        role: &'static str,
+        connection: Connection,
+        group: impl Into<String>,
+        sources: Vec<Source>,
+    ) -> Settings {
+        Settings {
+            role,
+            connection,
+            group: group.into(),
+            sources,
+            workers: 1,
+            assignment: Assignment::Fixed,
+            resume: Resume::AtStart,
+            poll_records: 1_000,
+            idle_check: Millis::from_ms(250),
+            in_flight_bytes: 16 << 20,
+            prefetch_bytes: 32 << 20,
+            commit_interval: Millis::from_secs(1),
+        }
+    }
+}
+
+/// Offsets to stop at, by topic and partition.
+pub type Ends = BTreeMap<String, BTreeMap<PartitionId, NextOffset>>;
+
+/// Where a bounded run stops.
+#[derive(Debug)]
+pub(super) struct Limits(BTreeMap<TopicPartition, NextOffset>);
+
+impl Limits {
+    /// A partition that has none did not exist when the ends were taken: nothing of it is wanted.
+    pub(super) fn of(&self, at: &TopicPartition) -> NextOffset {
+        self.0.get(at).copied().unwrap_or(NextOffset::new(0))
+    }
+}
+
+/// How far one partition is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Position {
+    /// Offset to fold next; `None` before anything came.
+    pub folded: Option<NextOffset>,
+    /// Everything below is folded, and its outputs are acknowledged.
+    pub done: Option<NextOffset>,
+    /// True if the end has been seen and nothing came since.
+    pub caught_up: bool,
+    /// True if a worker of this process has it.
+    pub owned: bool,
+}
+
+/// What workers and their handle share.
+#[derive(Default)]
+pub(super) struct Shared {
+    stopped: AtomicBool,
+    ends: OnceLock<Limits>,
+    positions: Mutex<BTreeMap<TopicPartition, Position>>,
+    sealed: Mutex<BTreeSet<TopicPartition>>,
+    failure: Mutex<Option<Error>>,
+    moved: Condvar,
+}
+
+impl Shared {
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn ends(&self) -> Option<&Limits> {
+        self.ends.get()
+    }
+
+    fn positions(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Position>> {
+        self.positions.lock().expect("no panic while held")
+    }
+
+    fn sealed(&self) -> MutexGuard<'_, BTreeSet<TopicPartition>> {
+        self.sealed.lock().expect("no panic while held")
+    }
+
+    fn change(&self, at: &TopicPartition, f: impl FnOnce(&mut Position)) {
+        let mut positions = self.positions();
+        match positions.get_mut(at) {
+            Some(position) => f(position),
+            None => f(positions.entry(at.clone()).or_default()),
+        }
+        self.moved.notify_all();
+    }
+
+    pub(super) fn owned(&self, at: &TopicPartition, owned: bool) {
+        self.change(at, |p| (p.owned, p.caught_up) = (owned, false));
+    }
+
+    pub(super) fn done(&self, at: &TopicPartition) -> Option<NextOffset> {
+        self.positions().get(at)?.done
+    }
+
+    pub(super) fn set_done(&self, at: &TopicPartition, next: NextOffset) {
+        self.change(at, |p| p.done = Some(next));
+    }
+
+    /// Takes over how far slots have folded.
+    pub(super) fn seen(&self, slots: &[Slot]) {
+        let mut positions = self.positions();
+        let mut changed = false;
+        for slot in slots {
+            let Some(position) = positions.get_mut(&slot.at) else { continue };
+            let (folded, caught_up) = (slot.next(), slot.caught_up());
+            changed |= position.folded != folded || position.caught_up != caught_up;
+            (position.folded, position.caught_up) = (folded, caught_up);
+        }
+        if changed {
+            self.moved.notify_all();
+        }
+    }
+
+    pub(super) fn is_sealed(&self, at: &TopicPartition) -> bool {
+        self.sealed().contains(at)
+    }
+
+    pub(super) fn set_sealed(&self, at: &TopicPartition) {
+        self.sealed().insert(at.clone());
+    }
+
+    fn fail(&self, error: Error) {
+        self.failure.lock().expect("no panic while held").get_or_insert(error);
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let _positions = self.positions();
+        self.moved.notify_all();
+    }
+}
+
+/// Starts the workers of a role. Returns when the sources are known and every worker has its clients;
+/// partitions may be assigned later.
+pub fn start(
+    settings: Settings,
+    factory: Arc<dyn TaskFactory>,
+    observer: Arc<dyn WorkerObserver>,
+) -> Result<Handle, Error> {
+    let starts = settle(&settings.connection, &settings.sources)?;
+    let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
+    tracing::info!(
+        role = settings.role,
+        ?topics,
+        "reading from the configured start: committed offsets serve the monitoring of lag alone"
+    );
+    let around = Surroundings {
+        settings: Arc::new(settings),
+        starts: Arc::new(starts),
+        shared: Arc::default(),
+        monitor: Arc::default(),
+        factory,
+        observer,
+    };
+    let (shared, monitor) = (around.shared.clone(), around.monitor.clone());
+    let role = around.settings.role;
+    let mut handle = Handle { role, shared, monitor, threads: Vec::new() };
+    let count = around.settings.workers.clamp(1, around.starts.len().max(1));
+    for number in 0..count {
+        let worker = prepare(&around, number, count)?;
+        handle.threads.push(spawn(worker, &around, number)?);
+    }
+    Ok(handle)
+}
+
+fn prepare(
+    around: &Surroundings,
+    number: usize,
+    count: usize,
+) -> Result<Worker<AckedCommit>, Error> {
+    let settings = &around.settings;
+    let mut config = settings.connection.consumer(&settings.group);
+    let own = around.starts.len().div_ceil(count).max(1);
+    let kib = (settings.prefetch_bytes / 1_024 / own).max(1_024);
+    config.set("queued.max.messages.kbytes", kib.to_string());
+    config.set("statistics.interval.ms", "5000");
+    let consumer = BatchConsumer::new(&config, settings.poll_records, around.monitor.clone())
+        .map_err(|e| property_error(&e))?;
+    let mut config = settings.connection.producer();
+    let kib = (settings.in_flight_bytes / 512).max(4_096);
+    config.set("queue.buffering.max.kbytes", kib.to_string());
+    let commit = AckedCommit::new(&config, settings.commit_interval, around.monitor.clone())?;
+    match settings.assignment {
+        Assignment::Group => {
+            let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
+            consumer
+                .client()
+                .subscribe(&topics)
+                .map_err(|e| Error::broker("subscribing to topics", e))?;
+            Ok(Worker::new(around.clone(), consumer, commit))
+        }
+        Assignment::Fixed => {
+            let own: Vec<TopicPartition> =
+                around.starts.keys().skip(number).step_by(count).cloned().collect();
+            let mut worker = Worker::new(around.clone(), consumer, commit);
+            worker.assign_fixed(&own)?;
+            Ok(worker)
+        }
+    }
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Says that the worker's work is over; hangs up when its clients are closed.
+    over: Receiver<()>,
+}
+
+fn spawn(
+    mut worker: Worker<AckedCommit>,
+    around: &Surroundings,
+    number: usize,
+) -> Result<Thread, Error> {
+    let (shared, role) = (around.shared.clone(), around.settings.role);
+    let (say, over): (SyncSender<()>, _) = sync_channel(1);
+    let run = move || {
+        let result = catch_unwind(AssertUnwindSafe(|| worker.run())).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(Error::Panic { role: role.to_owned(), reason: text.to_owned() })
+        });
+        if let Err(error) = result {
+            tracing::error!(role, %error, "a worker stopped");
+            shared.fail(error);
+        }
+        // The receiver may have given up on us.
+        let _told = say.send(());
+        drop(worker);
+    };
+    let handle = std::thread::Builder::new()
+        .name(format!("{role}-{number}"))
+        .spawn(run)
+        .map_err(|e| Error::System(format!("a thread for {role} could not be started: {e}")))?;
+    Ok(Thread { handle, over })
+}
+
+/// The workers of one role. Dropping it stops them without waiting.
+pub struct Handle {
+    role: &'static str,
+    shared: Arc<Shared>,
+    monitor: Arc<Monitor>,
+    threads: Vec<Thread>,
+}
+
+impl Handle {
+    /// The role.
+    pub fn role(&self) -> &'static str {
+        self.role
+    }
+
+    /// How far every partition is that was ever assigned to this process.
+    pub fn progress(&self) -> BTreeMap<TopicPartition, Position> {
+        self.shared.positions().clone()
+    }
+
+    /// Per partition the offset below which everything is folded and acknowledged.
+    pub fn positions(&self) -> BTreeMap<TopicPartition, NextOffset> {
+        let positions = self.shared.positions();
+        positions.iter().filter_map(|(at, p)| Some((at.clone(), p.done?))).collect()
+    }
+
+    /// True if partitions are assigned and all of them have been read to their end.
+    pub fn is_caught_up(&self) -> bool {
+        caught_up(&self.shared.positions())
+    }
+
+    /// Waits until `condition` holds for the progress, the workers are over, or `most` is over.
+    /// Returns whether it holds.
+    pub fn wait_until(
+        &self,
+        most: Millis,
+        condition: impl Fn(&BTreeMap<TopicPartition, Position>) -> bool,
+    ) -> bool {
+        let since = Moment::now();
+        let mut positions = self.shared.positions();
+        loop {
+            if condition(&positions) {
+                return true;
+            }
+            let left = most.as_ms() - since.elapsed().as_ms();
+            if left <= 0 || self.shared.is_stopped() {
+                return false;
+            }
+            let left = Duration::from_millis(left.unsigned_abs());
+            positions = match self.shared.moved.wait_timeout(positions, left) {
+                Ok((positions, _)) => positions,
+                Err(_) => return false,
+            };
+        }
+    }
+
+    /// Waits until [`Handle::is_caught_up`], at most `most`.
+    pub fn wait_caught_up(&self, most: Millis) -> bool {
+        self.wait_until(most, caught_up)
+    }
+
+    /// Makes this a bounded run: every task is sealed once it has folded everything below the offset
+    /// given for its partition, and the workers end when all are. Only the first call counts.
+    pub fn finish_at(&self, ends: &Ends) {
+        let of_topic = |(topic, ends): (&String, &BTreeMap<PartitionId, NextOffset>)| {
+            let topic: Arc<str> = topic.as_str().into();
+            let at = move |p| TopicPartition { topic: topic.clone(), partition: p };
+            ends.iter().map(|(p, next)| (at(*p), *next)).collect::<Vec<_>>()
+        };
+        let limits = Limits(ends.iter().flat_map(of_topic).collect());
+        if self.shared.ends.set(limits).is_err() {
+            tracing::warn!(role = self.role, "the end of the run was given twice");
+        }
+    }
+
+    /// How the workers are doing.
+    pub fn health(&self) -> Health {
+        self.monitor.health()
+    }
+
+    /// Why the workers stopped, if something failed.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure.lock().expect("no panic while held").clone()
+    }
+
+    /// True if every worker has ended.
+    pub fn is_over(&self) -> bool {
+        self.threads.iter().all(|t| t.handle.is_finished())
+    }
+
+    /// Tells the workers to publish and commit what they have folded, and to end.
+    pub fn stop(&self) {
+        self.shared.stop();
+    }
+
+    /// Waits until the workers have ended, and tells what failed first.
+    pub fn join(mut self) -> Result<(), Error> {
+        let threads = std::mem::take(&mut self.threads);
+        for thread in threads {
+            let _over = thread.over.recv();
+            // Hanging up is what we wait for now.
+            if thread.over.recv_timeout(CLOSE_WITHIN)
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                tracing::warn!(role = self.role, "a client does not close; it is left behind");
+            }
+        }
+        self.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+fn caught_up(positions: &BTreeMap<TopicPartition, Position>) -> bool {
+    let mut owned = positions.values().filter(|p| p.owned).peekable();
+    owned.peek().is_some() && owned.all(|p| p.caught_up)
+}

@@ -1,0 +1,183 @@
+//! A task that copies, and what the tests read and write with.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use touchline::kafka::group::Position;
+use touchline::kafka::reader::{Go, Tail, Tailed};
+use touchline::kafka::writer::Writer;
+use touchline::kafka::{
+    Connection, OutRecord, Produced, Record, Source, Start, Task, TaskError, TaskFactory,
+    TopicPartition,
+};
+use touchline::model::ids::{NextOffset, PartitionId};
+use touchline::model::time::Millis;
+
+/// How long a condition may take to come true on a busy machine.
+pub(super) const DEADLINE: Millis = Millis::from_secs(60);
+
+/// What the copying task does besides copying.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Copies {
+    Plain,
+    /// Publishes its seal.
+    Sealed,
+    /// Makes the output of this offset too large.
+    TooLargeAt(i64),
+    /// Is busy three times at offset 50 of partition 0.
+    Busy,
+    Fatal,
+    Panics,
+    /// Publishes that it was idle, once.
+    Idle,
+}
+
+struct Copy {
+    kind: Copies,
+    at: String,
+    out: Arc<str>,
+    refusals: AtomicU32,
+    told: bool,
+}
+
+impl Copy {
+    fn say(&self, text: &str, out: &mut Produced) {
+        let value = format!("{text} {}", self.at).into_bytes();
+        out.records.push(OutRecord::new(&self.out, b"k".to_vec(), Some(value)));
+    }
+}
+
+impl Task for Copy {
+    fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        let value = record.value.map(<[u8]>::to_vec);
+        out.records.push(OutRecord::new(&self.out, b"k".to_vec(), value));
+        let offset = record.offset.get();
+        match self.kind {
+            Copies::Fatal => Err(TaskError::Fatal("told so".to_owned())),
+            Copies::Panics => panic!("asserted so"),
+            Copies::TooLargeAt(at) if at == offset => {
+                out.records.push(OutRecord::new(&self.out, vec![b'k'; 5_000], None));
+                Ok(())
+            }
+            Copies::Busy
+                if offset == 50
+                    && record.partition == PartitionId::new(0)
+                    && self.refusals.fetch_add(1, Ordering::SeqCst) < 3 =>
+            {
+                Err(TaskError::Retry { reason: "busy".to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn idle(&mut self, waited: Millis, end: bool, out: &mut Produced) -> Result<(), TaskError> {
+        let wanted = self.kind == Copies::Idle && end && waited >= Millis::from_ms(100);
+        if wanted && !std::mem::replace(&mut self.told, true) {
+            self.say("idle", out);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
+        if self.kind == Copies::Sealed {
+            self.say("seal", out);
+        }
+        Ok(())
+    }
+}
+
+struct Factory(Copies);
+
+impl TaskFactory for Factory {
+    fn create(&self, topic: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
+        Ok(Box::new(Copy {
+            kind: self.0,
+            at: format!("{topic}/{partition}"),
+            out: "out".into(),
+            refusals: AtomicU32::new(0),
+            told: false,
+        }))
+    }
+}
+
+/// Tasks that copy the values of what they read to the topic `out`.
+pub(super) fn copier(kind: Copies) -> Arc<dyn TaskFactory> {
+    Arc::new(Factory(kind))
+}
+
+/// Writes the numbers of a range, dealt out over the partitions.
+pub(super) fn fill(connection: &Connection, topic: &str, partitions: i32, numbers: Range<i32>) {
+    let writer = Writer::new(connection, 1 << 20).unwrap();
+    let topic: Arc<str> = topic.into();
+    for n in numbers {
+        let mut record = OutRecord::new(&topic, b"k".to_vec(), Some(n.to_string().into_bytes()));
+        record.partition = Some(PartitionId::new(n % partitions));
+        writer.send(&record).unwrap();
+    }
+    writer.flush(DEADLINE).unwrap();
+}
+
+/// The values of a topic, up to its end.
+pub(super) fn read_all(connection: &Connection, topic: &str) -> Vec<String> {
+    read_from(connection, Source::new(topic, Start::Earliest))
+}
+
+/// The values of a topic from a start up to its end.
+pub(super) fn read_from(connection: &Connection, source: Source) -> Vec<String> {
+    let values = Arc::new(Mutex::new(Vec::new()));
+    let (sink, partitions) = (values.clone(), Arc::new(Mutex::new(BTreeMap::new())));
+    let expected = touchline::kafka::client::partitions(connection, &source.topic).unwrap();
+    let tail = Tail::start("test-reader", connection, &[source], move |came| match came {
+        Tailed::Record(record) => {
+            let value = String::from_utf8_lossy(record.value.unwrap_or(b"")).into_owned();
+            sink.lock().unwrap().push(value);
+            Go::On
+        }
+        Tailed::End { partition, next, .. } => {
+            let mut ended = partitions.lock().unwrap();
+            ended.insert(partition, next);
+            if ended.len() == usize::try_from(expected).unwrap() { Go::Stop } else { Go::On }
+        }
+    });
+    tail.unwrap().join().unwrap();
+    let values = values.lock().unwrap();
+    values.clone()
+}
+
+/// The first value that comes to a topic, now or later.
+pub(super) fn first_of(connection: &Connection, topic: &str) -> String {
+    let (found, first) = sync_channel(1);
+    let source = Source::new(topic, Start::Earliest);
+    let _tail = Tail::start("test-reader", connection, &[source], move |came| match came {
+        Tailed::Record(record) => {
+            let value = String::from_utf8_lossy(record.value.unwrap_or(b"")).into_owned();
+            found.try_send(value).unwrap();
+            Go::Stop
+        }
+        Tailed::End { .. } => Go::On,
+    })
+    .unwrap();
+    first.recv_timeout(std::time::Duration::from_secs(60)).unwrap()
+}
+
+/// Sorted numbers, and sorted names of the partitions that were sealed.
+pub(super) fn all_of(values: &[String]) -> (Vec<i32>, Vec<String>) {
+    let mut numbers: Vec<i32> = values.iter().filter_map(|v| v.parse().ok()).collect();
+    let mut seals: Vec<String> =
+        values.iter().filter_map(|v| v.strip_prefix("seal ")).map(str::to_owned).collect();
+    numbers.sort_unstable();
+    seals.sort_unstable();
+    (numbers, seals)
+}
+
+/// How many partitions a member has.
+pub(super) fn owned(positions: &BTreeMap<TopicPartition, Position>) -> usize {
+    positions.values().filter(|p| p.owned).count()
+}
+
+/// Up to where a partition of `in` is done.
+pub(super) fn done(positions: &BTreeMap<TopicPartition, Position>, partition: i32) -> Option<NextOffset> {
+    positions.get(&TopicPartition::new("in", PartitionId::new(partition)))?.done
+}
