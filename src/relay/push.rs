@@ -66,6 +66,13 @@ impl Pusher {
         Pusher { settings, pushed: BTreeMap::new(), resolves_seen: BTreeSet::new() }
     }
 
+    /// Somebody did not take the last push: everything is due again at the next plan.
+    pub fn again(&mut self) {
+        for pushed in self.pushed.values_mut() {
+            pushed.sent_at = ProcessingTime::from_ms(i64::MIN / 4);
+        }
+    }
+
     /// What is to be sent at `now`, sorted by fingerprint; to every Alertmanager alike.
     pub fn plan(&mut self, view: &View, now: ProcessingTime) -> Vec<Postable> {
         if !view.is_caught_up() {
