@@ -225,7 +225,8 @@ pub async fn push(
             _ = tick.tick() => {}
             changed = stop.changed() => if changed.is_err() { return },
         }
-        let planned = pusher.plan(&view, clock::now());
+        let now = clock::now();
+        let planned = pusher.plan(&view, now);
         if planned.is_empty() {
             continue;
         }
@@ -234,7 +235,7 @@ pub async fn push(
                 Delivery::Ok => "ok",
                 Delivery::Failed(reason) => {
                     tracing::warn!(url, reason, "an Alertmanager did not take alerts");
-                    pusher.again();
+                    pusher.again(now);
                     "failed"
                 }
             };

@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How long a resolved alert is sent again.
 pub const RESOLVED_FOR: Millis = Millis::from_mins(5);
 
+/// How long after a push that somebody did not take it is tried again.
+pub const RETRY_AFTER: Millis = Millis::from_secs(5);
+
 /// When and how alerts are pushed.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -66,10 +69,12 @@ impl Pusher {
         Pusher { settings, pushed: BTreeMap::new(), resolves_seen: BTreeSet::new() }
     }
 
-    /// Somebody did not take the last push: everything is due again at the next plan.
-    pub fn again(&mut self) {
+    /// Somebody did not take the push of `now`: everything is due again after [`RETRY_AFTER`].
+    pub fn again(&mut self, now: ProcessingTime) {
+        let interval = self.settings.resend_interval.as_ms();
+        let sent_at = now.as_ms() - (interval - RETRY_AFTER.as_ms()).max(0);
         for pushed in self.pushed.values_mut() {
-            pushed.sent_at = ProcessingTime::from_ms(i64::MIN / 4);
+            pushed.sent_at = pushed.sent_at.min(ProcessingTime::from_ms(sent_at));
         }
     }
 

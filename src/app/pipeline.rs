@@ -1,0 +1,381 @@
+//! The roles at work on one cluster: started downstream first, finished upstream first.
+//!
+//! Nothing is kept across a restart yet, so a run of all roles is self-contained: it reads the sources
+//! from their configured start, and its internal topics from the end that they had when it began.
+
+use super::ingest_parts::sources;
+use super::observer::{SourceExport, ToMetrics};
+use super::parts::Parts;
+use super::registry;
+use super::relay::{From, Relay};
+use super::tasks::context::Context as Tasks;
+use super::tasks::ingest::Ingests;
+use super::tasks::journey::Journeys;
+use super::tasks::rollup::Rollups;
+use crate::config::{self, IngestMode, Settings};
+use crate::http::Health;
+use crate::kafka::client::{self, Connection};
+use crate::kafka::group::{self, Assignment, Ends, Handle, Resume};
+use crate::kafka::start::{Source, Start};
+use crate::kafka::task::TaskFactory;
+use crate::model::topic::Topic;
+use crate::relay::view::View;
+use crate::telemetry::Metrics;
+use anyhow::{Context as _, bail};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A role of the pipeline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[expect(missing_docs, reason = "the crate's documentation says what each does")]
+pub enum Role {
+    Ingest,
+    Journey,
+    Rollup,
+    Relay,
+}
+
+impl Role {
+    /// All roles, upstream first.
+    pub const ALL: [Role; 4] = [Role::Ingest, Role::Journey, Role::Rollup, Role::Relay];
+
+    /// The role's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Ingest => "ingest",
+            Role::Journey => "journey",
+            Role::Rollup => "rollup",
+            Role::Relay => "relay",
+        }
+    }
+}
+
+/// Topics that the relay reads.
+const RELAYED: [Topic; 4] =
+    [Topic::AlertEvents, Topic::AlertsActive, Topic::Live, Topic::ChannelStage];
+
+/// How far a bounded run is with ending.
+pub struct Finishing {
+    /// Roles that are not over, downstream first.
+    left: Vec<Role>,
+    /// Where the input of the last of them ends, once that is known.
+    ends: Option<Ends>,
+}
+
+/// The running roles.
+pub struct Pipeline {
+    /// What the tasks share; its totals are those of the run.
+    pub tasks: Arc<Tasks>,
+    /// What the relay has read.
+    pub view: Arc<View>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    connection: Connection,
+    settings: Settings,
+    workers: BTreeMap<Role, Handle>,
+    relay: Option<Relay>,
+    source_ends: Ends,
+    exported: SourceExport,
+}
+
+impl Pipeline {
+    /// Starts `roles`.
+    ///
+    /// # Errors
+    /// If topics are missing or the cluster cannot be reached; the message says what to do.
+    pub fn start(
+        settings: &Settings,
+        connection: &Connection,
+        roles: &[Role],
+    ) -> anyhow::Result<Pipeline> {
+        let metrics = Arc::new(Metrics::new());
+        let view = Arc::new(View::default());
+        let direct = settings.ingest == IngestMode::Direct;
+        let has = |role: Role| roles.contains(&role) && !(direct && role == Role::Ingest);
+        let whole = Role::ALL.iter().all(|role| roles.contains(role));
+        let source_ends = ends_of(connection, settings.sources.values().map(|s| s.topic.as_str()))?;
+        let own = ends_of(connection, own_topics(settings, direct))?;
+        let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
+        let mut pipeline = Pipeline {
+            tasks: Arc::new(tasks),
+            view: view.clone(),
+            metrics,
+            connection: connection.clone(),
+            settings: settings.clone(),
+            workers: BTreeMap::new(),
+            relay: None,
+            source_ends,
+            exported: SourceExport::default(),
+        };
+        let assignment = if whole { Assignment::Fixed } else { Assignment::Group };
+        let internal = |topic: Topic| {
+            let name = settings.topic(topic);
+            let start = match (whole, own.get(name)) {
+                (true, Some(ends)) => Start::At(ends.clone()),
+                _ => Start::Earliest,
+            };
+            vec![Source::new(name, start)]
+        };
+        if has(Role::Relay) {
+            let from = if whole { From::Ends(own.clone()) } else { From::Beginning };
+            pipeline.relay = Some(Relay::start(settings, connection, &from, schemas, view)?);
+        }
+        if has(Role::Rollup) {
+            let factory = pipeline.rollups(&own)?;
+            pipeline.work(Role::Rollup, internal(Topic::Rollup), factory, assignment)?;
+        }
+        if has(Role::Journey) {
+            let from = if direct { source_starts(settings) } else { internal(Topic::Canonical) };
+            let factory = pipeline.journeys(&own)?;
+            pipeline.work(Role::Journey, from, factory, assignment)?;
+        }
+        if has(Role::Ingest) {
+            let factory = pipeline.ingests(encoding, &own)?;
+            pipeline.work(Role::Ingest, source_starts(settings), factory, assignment)?;
+        }
+        Ok(pipeline)
+    }
+
+    fn work(
+        &mut self,
+        role: Role,
+        from: Vec<Source>,
+        factory: Arc<dyn TaskFactory>,
+        assignment: Assignment,
+    ) -> anyhow::Result<()> {
+        let name = role.name();
+        let group = self.settings.group(name);
+        let mut settings = group::Settings::new(name, self.connection.clone(), group, from);
+        let workers = self.settings.workers;
+        settings.workers = match role {
+            Role::Ingest => workers.ingest,
+            Role::Journey => workers.journey,
+            Role::Rollup | Role::Relay => workers.rollup,
+        };
+        settings.assignment = assignment;
+        settings.resume = match role {
+            Role::Ingest => Resume::AtPosition,
+            _ => Resume::AtStart,
+        };
+        let observer = Arc::new(ToMetrics::new(self.metrics.clone()));
+        let handle = group::start(settings, factory, observer)
+            .with_context(|| format!("starting the role {name}"))?;
+        self.workers.insert(role, handle);
+        Ok(())
+    }
+
+    fn journey_partitions(&self, own: &Ends) -> anyhow::Result<i32> {
+        let name = match self.settings.ingest {
+            IngestMode::Canonical => self.settings.topic(Topic::Canonical),
+            IngestMode::Direct => match self.settings.sources.values().next() {
+                Some(source) => &source.topic,
+                None => bail!("there is no source: name one under sources"),
+            },
+        };
+        count(own.get(name).or(self.source_ends.get(name)), name)
+    }
+
+    fn parts(&self, own: &Ends) -> anyhow::Result<Parts> {
+        let mut parts = Parts::new(&self.settings);
+        parts.set_direct(self.settings.ingest == IngestMode::Direct);
+        let name = self.settings.topic(Topic::Rollup);
+        parts.rollup_partitions = count(own.get(name), name)?;
+        Ok(parts)
+    }
+
+    fn rollups(&self, own: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
+        Ok(Arc::new(Rollups {
+            context: self.tasks.clone(),
+            parts: self.parts(own)?,
+            journey_partitions: self.journey_partitions(own)?,
+        }))
+    }
+
+    fn journeys(&self, own: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
+        let direct = self.settings.ingest == IngestMode::Direct;
+        let source = self.settings.sources.keys().next().map(ToString::to_string);
+        Ok(Arc::new(Journeys {
+            context: self.tasks.clone(),
+            parts: self.parts(own)?,
+            partitions: self.journey_partitions(own)?,
+            direct: source.filter(|_| direct),
+            idle_timeout: self.settings.time.idle_timeout,
+            max_bytes: self.settings.limits.record_bytes,
+        }))
+    }
+
+    fn ingests(
+        &self,
+        encoding: super::tasks::ingest::CanonicalEncoding,
+        own: &Ends,
+    ) -> anyhow::Result<Arc<dyn TaskFactory>> {
+        let name = self.settings.topic(Topic::Canonical);
+        let of = self.source_ends.values().map(BTreeMap::len).sum::<usize>();
+        Ok(Arc::new(Ingests {
+            context: self.tasks.clone(),
+            sources: sources(&self.settings).map_err(anyhow::Error::msg)?,
+            canonical_partitions: count(own.get(name), name)?,
+            of: u32::try_from(of).context("too many source partitions")?,
+            idle_timeout: self.settings.time.idle_timeout,
+            max_drift: self.settings.time.max_drift,
+            encoding,
+            max_bytes: self.settings.limits.record_bytes,
+            reports: Arc::default(),
+        }))
+    }
+
+    /// The workers of a role, if it runs here.
+    pub fn workers(&self, role: Role) -> Option<&Handle> {
+        self.workers.get(&role)
+    }
+
+    /// The relay, if it runs here.
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
+    }
+
+    /// Why something stopped, if it did.
+    pub fn failure(&self) -> Option<String> {
+        let workers = self.workers.values().find_map(|w| w.failure().map(|e| e.to_string()));
+        workers.or_else(|| self.relay.as_ref().and_then(Relay::failure))
+    }
+
+    /// Brings counters up to date that are not counted where things happen.
+    pub fn export(&mut self) {
+        self.exported.export(&self.tasks.totals(), &self.metrics);
+    }
+
+    /// A bounded run, before its first step.
+    pub fn finishing(&self) -> Finishing {
+        let all = [Role::Relay, Role::Rollup, Role::Journey, Role::Ingest];
+        let here = |role: &Role| *role == Role::Relay || self.workers.contains_key(role);
+        Finishing { left: all.into_iter().filter(here).collect(), ends: None }
+    }
+
+    /// Goes on with ending the run: each role in turn is told where its input ends, once the role
+    /// before it is over. True once everything that was in the sources at the start has passed through
+    /// all roles. Does not wait.
+    ///
+    /// # Errors
+    /// If something failed.
+    pub fn advance(&self, finishing: &mut Finishing) -> anyhow::Result<bool> {
+        if let Some(reason) = self.failure() {
+            bail!("{reason}");
+        }
+        let Some(role) = finishing.left.last().copied() else { return Ok(true) };
+        let direct = self.settings.ingest == IngestMode::Direct;
+        let ends = match &finishing.ends {
+            Some(ends) => ends,
+            None => {
+                let names: Vec<&str> = match role {
+                    Role::Ingest => Vec::new(),
+                    Role::Journey if direct => Vec::new(),
+                    Role::Journey => vec![self.settings.topic(Topic::Canonical)],
+                    Role::Rollup => vec![self.settings.topic(Topic::Rollup)],
+                    Role::Relay => RELAYED.iter().map(|t| self.settings.topic(*t)).collect(),
+                };
+                let ends = match names.is_empty() {
+                    true => self.source_ends.clone(),
+                    false => ends_of(&self.connection, names)?,
+                };
+                if let Some(handle) = self.workers.get(&role) {
+                    handle.finish_at(&ends);
+                }
+                finishing.ends.insert(ends)
+            }
+        };
+        let over = match role {
+            Role::Relay => self.relay.as_ref().is_none_or(|relay| relay.has_read(ends)),
+            _ => self.workers.get(&role).is_none_or(Handle::is_over),
+        };
+        if over {
+            finishing.left.pop();
+            finishing.ends = None;
+        }
+        Ok(finishing.left.is_empty())
+    }
+
+    /// Stops all workers and waits for them, upstream first.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for (_, handle) in std::mem::take(&mut self.workers) {
+            handle.stop();
+            handle.join()?;
+        }
+        Ok(())
+    }
+
+    /// What `/healthz` says: the workers run and are connected.
+    pub fn is_live(&self) -> Health {
+        if let Some(reason) = self.failure() {
+            return Health::Not(reason);
+        }
+        let cut_off = self.workers.values().find(|w| w.health().is_cut_off());
+        match cut_off {
+            Some(handle) => Health::Not(format!("{}: no broker can be reached", handle.role())),
+            None => Health::Ok,
+        }
+    }
+
+    /// What `/readyz` says: partitions are assigned and the relay has read its topics to the end.
+    pub fn is_ready(&self) -> Health {
+        if let Health::Not(reason) = self.is_live() {
+            return Health::Not(reason);
+        }
+        for handle in self.workers.values() {
+            if !handle.progress().values().any(|p| p.owned) {
+                return Health::Not(format!("{}: no partition is assigned yet", handle.role()));
+            }
+        }
+        match self.relay.is_some() && !self.view.is_caught_up() {
+            true => Health::Not("the relay has not read its topics to the end yet".to_owned()),
+            false => Health::Ok,
+        }
+    }
+}
+
+/// Ends of topics now.
+///
+/// # Errors
+/// If one is missing: the message names the command that creates it.
+pub fn ends_of<'t>(
+    connection: &Connection,
+    topics: impl IntoIterator<Item = &'t str>,
+) -> anyhow::Result<Ends> {
+    let mut ends = Ends::new();
+    for topic in topics {
+        let of_topic = client::end_offsets(connection, topic).with_context(|| {
+            format!("topic {topic} cannot be used; `touchline topics apply` creates our own topics")
+        })?;
+        ends.insert(topic.to_owned(), of_topic);
+    }
+    Ok(ends)
+}
+
+fn own_topics(settings: &Settings, direct: bool) -> Vec<&str> {
+    let needed = Topic::ALL.iter().filter(|t| !(direct && **t == Topic::Canonical));
+    needed.map(|topic| settings.topic(*topic)).collect()
+}
+
+fn source_starts(settings: &Settings) -> Vec<Source> {
+    let sources = settings.sources.values();
+    sources
+        .map(|source| {
+            let start = match source.start {
+                config::Start::Earliest => Start::Earliest,
+                config::Start::Latest => Start::Latest,
+                config::Start::Time(at) => Start::Time(at),
+            };
+            Source::new(&source.topic, start)
+        })
+        .collect()
+}
+
+fn count<K, V>(partitions: Option<&BTreeMap<K, V>>, topic: &str) -> anyhow::Result<i32> {
+    match partitions {
+        Some(partitions) if !partitions.is_empty() => Ok(i32::try_from(partitions.len())?),
+        _ => bail!("topic {topic} has no partitions: `touchline topics apply` creates it"),
+    }
+}
