@@ -79,6 +79,13 @@ pub enum Observation {
         /// How many touchpoints.
         n: u64,
     },
+    /// Words of touchpoints that the taxonomy does not know (`ingest`).
+    UnknownWord {
+        /// `channel`, `stage`, or `touchpoint` for the pair with its action.
+        dimension: &'static str,
+        /// How many touchpoints.
+        n: u64,
+    },
     /// Records of `engagement.live` or revisions of `engagement.channel_stage`.
     WindowRevisions {
         /// `live` or `channel_stage`.

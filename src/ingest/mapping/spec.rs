@@ -224,6 +224,10 @@ pub struct EmitSpec {
     /// The lines of a cart or an order.
     #[serde(default)]
     pub items: Option<ItemsSpec>,
+    /// Moves the event time, back if negative: for records that speak of a moment before or after
+    /// their own, such as a heartbeat for the seconds that led to it.
+    #[serde(default, deserialize_with = "signed_length")]
+    pub shift: Option<Millis>,
 }
 
 /// The lines of a cart or an order, from an array; paths in it begin with `item.`.
@@ -356,6 +360,15 @@ fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, 
     parse_length(&text)
         .map(Some)
         .ok_or_else(|| de::Error::custom(format!("`{text}` is no length of time such as 24h")))
+}
+
+/// The same, with a `-` in front for backwards.
+fn signed_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let (digits, sign) = text.strip_prefix('-').map_or((text.as_str(), 1), |rest| (rest, -1));
+    parse_length(digits)
+        .map(|length| Some(Millis::from_ms(sign * length.as_ms())))
+        .ok_or_else(|| de::Error::custom(format!("`{text}` is no length of time such as -5s")))
 }
 
 fn parse_length(text: &str) -> Option<Millis> {
