@@ -1,3 +1,4 @@
 //! (to come)
 
 pub mod alerts;
+pub mod step;
