@@ -1,1 +1,146 @@
-//! (to come)
+//! Detectors and the life cycle of alerts on simulated shops: four weeks of clean traffic fire
+//! nothing, and what breaks is found, named, dated and closed.
+
+mod shop;
+
+use shop::{CHANNELS, Fault, Shop, Summary};
+
+/// Minutes since the start: one day is 1,440.
+const DAY: i64 = 1_440;
+
+#[test]
+fn four_weeks_of_clean_traffic_fire_nothing() {
+    for seed in 1..=5 {
+        let summary = Shop::new(seed).run(28 * DAY);
+        assert_eq!(summary.fired(), Vec::<String>::new(), "seed {seed}");
+        assert!(summary.tests > 8_000, "seed {seed}: {} tests", summary.tests);
+    }
+}
+
+#[test]
+fn more_traffic_at_the_same_rates_fires_nothing() {
+    for (seed, factor) in [(1, 1.2), (2, 1.2), (3, 2.0), (4, 2.0), (5, 0.5)] {
+        let mut shop = Shop::new(seed);
+        shop.promotion = Some((3 * DAY + 600, 3 * DAY + 1_200, factor));
+        let summary = shop.run(5 * DAY);
+        assert_eq!(summary.fired(), Vec::<String>::new(), "seed {seed}, {factor}");
+    }
+}
+
+/// Runs a shop with one fault; it must be found once, within the fault, and be resolved.
+fn check_found(seed: u64, shop: Shop, fault: &Fault, dimensions: &str) -> Summary {
+    let summary = shop.run(fault.to + 6 * 60);
+    let fired = summary.fired();
+    assert_eq!(fired, [format!("CheckoutAbandonmentSpike {dimensions}")], "seed {seed}");
+    summary.check_contract();
+    let firing = summary.of("firing").next().expect("it fired");
+    let minute = |at: i64| at / 60_000;
+    let (starts, at) = (minute(firing.starts_at.as_ms()), minute(firing.at.as_ms()));
+    assert!((fault.from..=fault.to).contains(&starts), "seed {seed}: starts at {starts}");
+    // The second or third fully faulty window (5 min), mature after 30 min.
+    assert!(at <= fault.from + 20 + 30, "seed {seed}: fault at {}, fired at {at}", fault.from);
+    let resolved = summary.of("resolved").next().expect("it was resolved");
+    let ends = minute(resolved.ends_at.expect("an end").as_ms());
+    assert!((fault.to - 10..=fault.to + 5).contains(&ends), "seed {seed}: ends at {ends}");
+    assert!(minute(resolved.at.as_ms()) <= fault.to + 30 + 45, "seed {seed}");
+    summary
+}
+
+#[test]
+fn a_spike_in_one_channel_is_that_channels_alert() {
+    for seed in 1..=8 {
+        let from = DAY + 600 + seed as i64;
+        let fault = Fault { channel: Some(0), from, to: from + 45, rate: 0.75 };
+        let mut shop = Shop::new(seed);
+        shop.faults = vec![fault.clone()];
+        let summary = check_found(seed, shop, &fault, "channel=web");
+        let firing = summary.of("firing").next().expect("it fired");
+        assert_eq!(firing.contributors[0].dimensions["channel"], "web");
+        assert!(firing.value > firing.upper.min(firing.lower) && firing.lower > firing.expected);
+        assert!(firing.n >= 30 && firing.at_risk["EUR"] > 0, "{firing:?}");
+        assert!(firing.summary.contains("channel web"), "{}", firing.summary);
+        assert_eq!(firing.evidence[0].topic, "touchpoints.canonical");
+    }
+}
+
+#[test]
+fn a_spike_everywhere_is_one_alert_for_the_total() {
+    for seed in 1..=8 {
+        let from = DAY + 600 + seed as i64;
+        let fault = Fault { channel: None, from, to: from + 45, rate: 0.75 };
+        let mut shop = Shop::new(seed);
+        shop.faults = vec![fault.clone()];
+        check_found(seed, shop, &fault, "");
+    }
+}
+
+#[test]
+fn payments_that_stay_pending_do_not_blind_it() {
+    for seed in 1..=4 {
+        let from = 2 * DAY + 600;
+        let fault = Fault { channel: Some(0), from, to: from + 45, rate: 0.75 };
+        let fires = |pending: f64| {
+            let mut shop = Shop::new(seed);
+            shop.faults = vec![fault.clone()];
+            shop.pending = pending;
+            let summary = shop.run(fault.to + 6 * 60);
+            assert_eq!(summary.fired(), ["CheckoutAbandonmentSpike channel=web"], "seed {seed}");
+            summary.check_contract();
+            summary.of("firing").next().expect("it fired").at.as_ms() / 60_000
+        };
+        let (without, with) = (fires(0.0), fires(0.03));
+        assert!((with - without).abs() <= 5, "seed {seed}: {without} without, {with} with");
+    }
+}
+
+#[test]
+fn a_young_or_tiny_shop_says_nothing() {
+    // Three hours of history are not enough; neither is a checkout a minute at 20 windows.
+    let mut young = Shop::new(1);
+    young.faults = vec![Fault { channel: None, from: 60, to: 100, rate: 1.0 }];
+    young.start = 600;
+    assert_eq!(young.run(150).fired(), Vec::<String>::new());
+    let mut tiny = Shop::new(2);
+    tiny.scale = 0.02;
+    tiny.faults = vec![Fault { channel: None, from: 2 * DAY + 600, to: 2 * DAY + 660, rate: 1.0 }];
+    assert_eq!(tiny.run(3 * DAY).fired(), Vec::<String>::new());
+}
+
+#[test]
+fn a_busy_channel_that_stops_is_noticed_within_minutes() {
+    for seed in 1..=4 {
+        let from = 3 * DAY + 720 + seed as i64;
+        let mut shop = Shop::new(seed);
+        shop.silence = Some((1, from, from + 60));
+        let summary = shop.run(from + 180);
+        let name = format!("ChannelSilent channel={}", CHANNELS[1]);
+        assert_eq!(summary.fired(), [name], "seed {seed}");
+        summary.check_contract();
+        let firing = summary.of("firing").next().expect("it fired");
+        let delay = firing.at.as_ms() / 60_000 - from;
+        assert!((2..=12).contains(&delay), "seed {seed}: {delay} min");
+        let resolved = summary.of("resolved").next().expect("it was resolved");
+        let ends = resolved.ends_at.expect("an end").as_ms() / 60_000;
+        assert!((from + 59..=from + 62).contains(&ends), "seed {seed}: {from} {ends}");
+    }
+}
+
+#[test]
+fn the_end_of_the_input_is_no_silence() {
+    let mut shop = Shop::new(1);
+    shop.closed_after = Some(3 * DAY + 720);
+    let summary = shop.run(3 * DAY + 1_200);
+    assert_eq!(summary.fired(), Vec::<String>::new());
+}
+
+#[test]
+fn the_same_steps_give_the_same_records() {
+    let run = || {
+        let mut shop = Shop::new(7);
+        shop.faults = vec![Fault { channel: None, from: 2_040, to: 2_085, rate: 0.75 }];
+        shop.run(2 * DAY).records
+    };
+    let (first, second) = (run(), run());
+    assert!(!first.is_empty());
+    assert_eq!(format!("{first:?}"), format!("{second:?}"));
+}

@@ -1,1 +1,242 @@
-//! (to come)
+//! Alerts: rules, detectors and the life cycle, as part of the rollup fold.
+//!
+//! One step of one tenant, for each rule in order: let time pass for its open episodes; show the step
+//! to its detector; take the verdicts series by series into their life cycles; write a record for
+//! each transition. State is a function of the steps alone, so a replay writes the same bytes.
+//!
+//! - `rule`: what is to be alerted on, as data; `detector`: what a detector is;
+//! - `ratio` with `runs`, `baseline`, `betabinomial`, `fdr`, `attribution`, `contributors`;
+//! - `silence` with `seasons`;
+//! - `life`: the state machine of an episode.
+//!
+//! Limits: [`rule::RULES_MAX`] rules. It pushes nothing anywhere (the relay does), knows no calendar
+//! and no silences set by people, and never looks at a wall clock.
+
+mod attribution;
+mod baseline;
+pub mod betabinomial;
+mod contributors;
+pub mod detector;
+pub mod fdr;
+mod life;
+mod ratio;
+mod rule;
+mod runs;
+mod seasons;
+mod silence;
+
+pub use baseline::Learning;
+pub use contributors::CONTRIBUTORS_MAX;
+pub use ratio::{Ratio, RatioSpike};
+pub use rule::{Detector, LifeCycle, RULES_MAX, Rule, Settings};
+pub use silence::Silence;
+
+use crate::engine::{Fact, Output};
+use crate::model::dimension::Dimensions;
+use crate::model::observation::Observation;
+use crate::model::record::{AlertRecord, AlertTransition, Evidence, SCHEMA_VERSION};
+use crate::model::time::{EventTime, Millis};
+use crate::rollup::step::{AlertEngine, StepView};
+use compact_str::CompactString;
+use detector::{Detect, Episodes, Span, State, Verdict};
+use life::{Episode, Life};
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Closed episodes are remembered this long, so that their windows are not learned.
+const SPANS_KEPT: Millis = Millis::from_hours(72);
+
+/// The alert engine of one rollup task.
+pub struct Alerts {
+    settings: Settings,
+    tenants: BTreeMap<CompactString, Vec<RuleState>>,
+}
+
+/// One rule for one tenant.
+struct RuleState {
+    detector: Box<dyn Detect>,
+    lives: BTreeMap<Dimensions, Life>,
+    spans: Vec<Span>,
+}
+
+impl Alerts {
+    /// Makes an engine that knows nothing yet.
+    ///
+    /// # Panics
+    /// If there are more than [`RULES_MAX`] rules; configuration checks that first.
+    pub fn new(settings: Settings) -> Alerts {
+        assert!(settings.rules.len() <= RULES_MAX, "at most {RULES_MAX} rules");
+        Alerts { settings, tenants: BTreeMap::new() }
+    }
+}
+
+impl AlertEngine for Alerts {
+    fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {
+        let settings = &self.settings;
+        if !self.tenants.contains_key(view.tenant) {
+            let start = |rule: &Rule| RuleState {
+                detector: rule.detector.start(rule, settings.slice),
+                lives: BTreeMap::new(),
+                spans: Vec::new(),
+            };
+            let rules = settings.rules.iter().map(start).collect();
+            self.tenants.insert(view.tenant.into(), rules);
+        }
+        let Some(states) = self.tenants.get_mut(view.tenant) else { return };
+        for (rule, state) in settings.rules.iter().zip(states) {
+            state.step(&Scene { settings, rule, view }, out);
+        }
+    }
+
+    fn next_due(&self, tenant: &str) -> Option<EventTime> {
+        self.tenants.get(tenant)?.iter().filter_map(RuleState::next_due).min()
+    }
+}
+
+impl RuleState {
+    fn step(&mut self, scene: &Scene<'_>, out: &mut Vec<Output>) {
+        let (rule, at) = (scene.rule, scene.view.step_end);
+        let spans = &mut self.spans;
+        for (series, life) in &mut self.lives {
+            life.pass(&rule.life, at, &mut |to, episode| {
+                scene.say(series, to, episode, out);
+                note(spans, series, to, episode);
+            });
+        }
+        let mut verdicts = Vec::new();
+        let episodes = Episodes { spans: &self.spans };
+        let tests = self.detector.step(scene.view, episodes, &mut verdicts);
+        if tests > 0 {
+            let detector = rule.detector.name();
+            out.push(Output::Observation(Observation::Tests { detector, n: tests }));
+        }
+        for verdict in &verdicts {
+            self.judge(scene, verdict, out);
+        }
+        self.lives.retain(|_, life| !life.is_idle(at));
+        let oldest = at.minus(SPANS_KEPT);
+        self.spans.retain(|span| span.ends_at.is_none_or(|ends| ends > oldest));
+    }
+
+    fn judge(&mut self, scene: &Scene<'_>, verdict: &Verdict, out: &mut Vec<Output>) {
+        // Business alerts rest while the pipeline itself is unwell.
+        if verdict.completeness < scene.rule.min_completeness {
+            return;
+        }
+        let known = self.lives.contains_key(&verdict.series);
+        if !known && !matches!(verdict.state, State::Suspicious | State::Enter) {
+            return;
+        }
+        let life = self.lives.entry(verdict.series.clone()).or_default();
+        let at = scene.view.step_end;
+        let spans = &mut self.spans;
+        life.judge(&scene.rule.life, at, verdict, &mut |to, episode| {
+            scene.say(&verdict.series, to, episode, out);
+            note(spans, &verdict.series, to, episode);
+        });
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        let lives = self.lives.values().filter_map(Life::next_due).min();
+        lives.into_iter().chain(self.detector.next_due()).min()
+    }
+}
+
+/// Keeps the spans of episodes that fired: open from `firing` to `resolved`.
+fn note(spans: &mut Vec<Span>, series: &Dimensions, to: AlertTransition, episode: &Episode) {
+    let starts_at = episode.starts_at;
+    let of_this = |span: &&mut Span| span.series == *series && span.starts_at == starts_at;
+    match to {
+        AlertTransition::Firing => {
+            spans.push(Span { series: series.clone(), starts_at, ends_at: None });
+        }
+        AlertTransition::Resolved => {
+            if let Some(span) = spans.iter_mut().find(of_this) {
+                span.ends_at = episode.ends_at.or(Some(starts_at));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a record needs beside its episode.
+struct Scene<'a> {
+    settings: &'a Settings,
+    rule: &'a Rule,
+    view: &'a StepView<'a>,
+}
+
+impl Scene<'_> {
+    fn say(
+        &self,
+        series: &Dimensions,
+        to: AlertTransition,
+        episode: &Episode,
+        out: &mut Vec<Output>,
+    ) {
+        let alert = self.rule.name.clone();
+        let record = self.record(series, to, episode);
+        let delay_ms = self.view.step_end.since(episode.starts_at).as_ms();
+        out.push(Output::Fact(Fact::Alert(Box::new(record))));
+        out.push(Output::Observation(Observation::Alert { alert, to, delay_ms }));
+    }
+
+    fn record(
+        &self,
+        series: &Dimensions,
+        transition: AlertTransition,
+        episode: &Episode,
+    ) -> AlertRecord {
+        let Scene { settings, rule, view } = *self;
+        let verdict = &episode.last;
+        let fingerprint = fingerprint(view.tenant, &rule.name, series);
+        let starts_at = episode.starts_at.as_ms();
+        let name = format!("{fingerprint}\0{starts_at}");
+        let id = format!("{}\0{name}\0{}", settings.app, episode.sequence);
+        let (from, to) = verdict.evidence;
+        let topic = &settings.canonical_topic;
+        let evidence = (view.evidence)(from, to)
+            .into_iter()
+            .map(|(partition, from, to)| Evidence { topic: topic.clone(), partition, from, to });
+        AlertRecord {
+            schema_version: SCHEMA_VERSION,
+            id: hex(&id),
+            episode: hex(&name),
+            fingerprint,
+            sequence: episode.sequence,
+            alert: rule.name.clone(),
+            transition,
+            severity: rule.severity,
+            owner: rule.owner.clone(),
+            tenant: view.tenant.into(),
+            dimensions: series.to_map(),
+            at: view.step_end,
+            starts_at: episode.starts_at,
+            ends_at: episode.ends_at,
+            value: verdict.value,
+            expected: verdict.expected,
+            lower: verdict.lower,
+            upper: verdict.upper,
+            n: verdict.n,
+            effect: verdict.effect,
+            p_value: verdict.p_value,
+            window: CompactString::from(verdict.window.to_string()),
+            maturity: verdict.maturity,
+            completeness: verdict.completeness,
+            contributors: verdict.contributors.clone(),
+            at_risk: verdict.at_risk.clone(),
+            evidence: evidence.collect(),
+            summary: rule.summarize(view.tenant, verdict),
+            runbook: rule.runbook.clone(),
+        }
+    }
+}
+
+/// Names an alert's identity: tenant, alert, sorted dimensions.
+fn fingerprint(tenant: &str, alert: &str, series: &Dimensions) -> CompactString {
+    hex(&format!("{tenant}\0{alert}\0{series}"))
+}
+
+fn hex(content: &str) -> CompactString {
+    CompactString::from(format!("{:032x}", xxh3_128(content.as_bytes())))
+}

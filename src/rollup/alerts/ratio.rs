@@ -1,0 +1,391 @@
+//! A ratio of a cohort that is above its own trailing baseline: `CheckoutAbandonmentSpike`.
+//!
+//! Each time a window matures (and whenever one of the last few changes) every series of the rule is
+//! tested over the last 1 to `over` windows: upper tail of a beta-binomial against the baseline, at
+//! least `min_n` decided, at least the minimum effect; one false-discovery pass over all of them.
+//! Windows without checkouts are no evidence for anything. It says nothing about falls.
+//!
+//! What is judged ends at the newest window whose input is complete: a source that holds the
+//! watermark back delays the verdict, it does not silence it.
+
+use super::attribution::{Remainder, Situation, attribute};
+use super::baseline::{Baseline, Expected, Learning, Standing, standing};
+use super::betabinomial::{upper_tail, wilson_95};
+use super::contributors::{Part, contributors};
+use super::detector::{Claim, Detect, Episodes, State, Unit, Verdict};
+use super::fdr::adjust;
+use super::rule::{Rule, covers};
+use super::runs::{KEEP, Run, Runs, Seen, Tested, has_left, times};
+use crate::model::dimension::{Dimension, Dimensions};
+use crate::model::record::Contributor;
+use crate::model::time::{EventTime, Millis};
+use crate::rollup::step::{StepView, WindowView};
+use std::collections::BTreeMap;
+
+/// Which ratio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ratio {
+    /// Abandoned / (started − expired − undecided), of the checkouts that started in the window.
+    CheckoutAbandonment,
+}
+
+/// Settings of the detector.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RatioSpike {
+    /// Which ratio.
+    pub ratio: Ratio,
+    /// Length of the aligned windows that it is taken from.
+    pub window: Millis,
+    /// It is tested over at most so many windows.
+    pub over: u32,
+    /// It is tested from so many decided on.
+    pub min_n: i64,
+    /// Least effect relative to what is expected.
+    pub min_relative: f64,
+    /// Least effect as a difference of shares.
+    pub min_points: f64,
+    /// False-discovery level at which it is an alert.
+    pub enter: f64,
+    /// False-discovery level from which on it counts as suspicious.
+    pub suspicious: f64,
+    /// How the baseline learns.
+    pub learning: Learning,
+}
+
+impl Default for RatioSpike {
+    fn default() -> RatioSpike {
+        RatioSpike {
+            ratio: Ratio::CheckoutAbandonment,
+            window: Millis::from_mins(5),
+            over: 3,
+            min_n: 30,
+            min_relative: 0.2,
+            min_points: 0.05,
+            enter: 2e-6,
+            suspicious: 1e-3,
+            learning: Learning::default(),
+        }
+    }
+}
+
+impl RatioSpike {
+    /// The least rate that is worth an alert where `expected` is usual.
+    pub fn enter_rate(&self, expected: f64) -> f64 {
+        (expected * (1.0 + self.min_relative)).max(expected + self.min_points)
+    }
+}
+
+/// What a window contributes to a ratio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counts {
+    /// Numerator.
+    pub(super) k: i64,
+    /// Denominator.
+    pub(super) n: i64,
+    /// All that may come into the denominator or have been left out of it.
+    pub(super) started: i64,
+    /// Of these, undecided.
+    pub(super) undecided: i64,
+}
+
+impl Ratio {
+    fn counts(self, view: &WindowView<'_>) -> Counts {
+        let cohort = view.cohort;
+        match self {
+            Ratio::CheckoutAbandonment => Counts {
+                k: cohort.abandoned,
+                n: cohort.started - cohort.expired - cohort.undecided(),
+                started: cohort.started,
+                undecided: cohort.undecided(),
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Series {
+    runs: Runs,
+    baseline: Baseline,
+}
+
+/// The detector's state for one tenant.
+pub(super) struct RatioState {
+    settings: RatioSpike,
+    scopes: Vec<Vec<Dimension>>,
+    min_completeness: f64,
+    series: BTreeMap<Dimensions, Series>,
+    /// Completeness by end of the windows seen.
+    ends: BTreeMap<EventTime, f64>,
+    judged: Option<EventTime>,
+}
+
+/// One series under test.
+struct Case<'a> {
+    series: &'a Dimensions,
+    of: &'a Series,
+    expected: Expected,
+    tested: Option<Tested>,
+    q: f64,
+    state: State,
+    claim: Claim,
+    is_open: bool,
+}
+
+impl RatioState {
+    pub(super) fn new(settings: RatioSpike, rule: &Rule) -> RatioState {
+        RatioState {
+            settings,
+            scopes: rule.scopes.clone(),
+            min_completeness: rule.min_completeness,
+            series: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            judged: None,
+        }
+    }
+
+    /// Takes one window in; says whether that changes anything.
+    fn see(&mut self, view: &WindowView<'_>) -> bool {
+        if view.window != self.settings.window || !covers(&self.scopes, view.dimensions) {
+            return false;
+        }
+        let newest = self.ends.last_key_value().map_or(view.end, |(end, _)| *end);
+        if view.end <= newest.minus(KEEP) {
+            return false;
+        }
+        self.ends.insert(view.end, view.completeness);
+        let counts = self.settings.ratio.counts(view);
+        let known = self.series.get(view.dimensions);
+        let known = known.and_then(|series| series.runs.windows.get(&view.start));
+        if known.is_none() && counts.started == 0 {
+            return false;
+        }
+        let seen = Seen {
+            counts,
+            completeness: view.completeness,
+            orders: view.figures.orders,
+            value: view.figures.value.clone(),
+            is_final: view.is_final,
+            learned: known.is_some_and(|known| known.learned),
+        };
+        let changed = known.is_none_or(|known| known.counts != counts);
+        if !self.series.contains_key(view.dimensions) {
+            self.series.insert(view.dimensions.clone(), Series::default());
+        }
+        if let Some(series) = self.series.get_mut(view.dimensions) {
+            series.runs.windows.insert(view.start, seen);
+        }
+        changed
+    }
+
+    /// The newest end whose input is complete.
+    fn judgeable(&self, watermark: EventTime) -> Option<EventTime> {
+        let complete = |(end, completeness): (&EventTime, &f64)| {
+            (*end <= watermark || *completeness >= self.min_completeness).then_some(*end)
+        };
+        self.ends.iter().rev().find_map(complete)
+    }
+
+    fn learn(&mut self, watermark: EventTime, episodes: Episodes<'_>) {
+        let settings = &self.settings;
+        let learning = &settings.learning;
+        for (dimensions, series) in &mut self.series {
+            for (&start, seen) in &mut series.runs.windows {
+                let end = start.plus(settings.window);
+                let due = seen.is_final || end.plus(learning.after) <= watermark;
+                if seen.learned || !due {
+                    continue;
+                }
+                seen.learned = true;
+                let expected = series.baseline.expected(learning);
+                let anomalous = expected.is_some_and(|e| Runs::is_anomalous(settings, &e, seen));
+                match standing(learning, episodes, dimensions, (start, end)) {
+                    Standing::Episode => continue,
+                    Standing::Clear if anomalous => continue,
+                    Standing::Clear | Standing::Settled => {}
+                }
+                series.baseline.learn_orders(learning, end, seen.orders, &seen.value);
+                series.baseline.learn(learning, end, seen.counts.k, seen.counts.n);
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        let Some((&newest, _)) = self.ends.last_key_value() else { return };
+        let oldest = newest.minus(KEEP);
+        self.ends.retain(|end, _| *end > oldest);
+        for series in self.series.values_mut() {
+            series.runs.windows.retain(|start, _| start.plus(self.settings.window) > oldest);
+        }
+    }
+
+    /// Tests every series that has a baseline, in one pass.
+    fn cases(&self, to: EventTime, episodes: Episodes<'_>) -> Vec<Case<'_>> {
+        let settings = &self.settings;
+        let mut cases: Vec<Case<'_>> = self
+            .series
+            .iter()
+            .filter_map(|(series, of)| {
+                let expected = of.baseline.expected(&settings.learning)?;
+                let tested = of.runs.test(settings, &expected, to);
+                let is_open = episodes.is_open(series);
+                let (q, state, claim) = (1.0, State::Ok, Claim::Own);
+                Some(Case { series, of, expected, tested, q, state, claim, is_open })
+            })
+            .collect();
+        let p: Vec<f64> = cases.iter().filter_map(|c| c.tested.map(|t| t.p)).collect();
+        let tested = cases.iter_mut().filter_map(|case| case.tested.map(|t| (t, case)));
+        for (q, (tested, case)) in adjust(&p).into_iter().zip(tested) {
+            case.q = q;
+            if tested.run.is_large(settings, &case.expected) && q <= settings.suspicious {
+                case.state = if q <= settings.enter { State::Enter } else { State::Suspicious };
+            }
+        }
+        cases
+    }
+
+    /// Decides which of the series that are up may have an alert.
+    fn claim(&self, cases: &mut [Case<'_>], to: EventTime) {
+        let is_up = |case: &Case<'_>| matches!(case.state, State::Enter | State::Suspicious);
+        let is_part = |case: &Case<'_>| {
+            let parts = self.scopes.iter().find(|scope| !scope.is_empty());
+            parts.is_some_and(|scope| covers(std::slice::from_ref(scope), case.series))
+        };
+        let Some(total) = cases.iter().find(|case| case.series.is_total()) else { return };
+        if !is_up(total) && !total.is_open {
+            return;
+        }
+        let Some(whole) = total.tested else { return };
+        let (mut k, mut n, mut usual) = (whole.run.k, whole.run.n, 0.0);
+        let (mut others, mut parts_up, mut any_part_open) = (0, 0, false);
+        for case in cases.iter().filter(|case| is_part(case)) {
+            let length = whole.run.to.since(whole.run.from).as_ms() / self.settings.window.as_ms();
+            let run = case.of.runs.last(&self.settings, to, length as u32);
+            if is_up(case) || case.is_open {
+                (k, n, parts_up) = (k - run.k, n - run.n, parts_up + 1);
+                any_part_open |= case.is_open;
+            } else {
+                usual += run.n as f64 * case.expected.rate;
+                others += run.n;
+            }
+        }
+        let (k, n) = (k.max(0), n.max(0));
+        let rate = if others > 0 { usual / others as f64 } else { total.expected.rate };
+        let p = upper_tail(n, k.min(n), rate, total.expected.rho);
+        let is_eligible = n >= self.settings.min_n;
+        let large = k as f64 >= self.settings.enter_rate(rate) * n as f64;
+        let enters = is_eligible && large && p <= self.settings.enter;
+        let remainder = Remainder { p, enters, is_eligible };
+        let total_open = total.is_open;
+        let situation = Situation { total_open, any_part_open, parts_up, remainder };
+        let (of_total, of_parts) = attribute(&situation);
+        for case in cases.iter_mut().filter(|case| !case.is_open) {
+            if case.series.is_total() {
+                case.claim = of_total;
+            } else if is_part(case) {
+                case.claim = of_parts;
+            }
+        }
+    }
+
+    fn verdict(&self, case: &Case<'_>, to: EventTime) -> Option<Verdict> {
+        let settings = &self.settings;
+        let runs = &case.of.runs;
+        let mut state = case.state;
+        let mut run = case.tested.map(|tested| tested.run);
+        let ends_at = runs.ends_at(settings, &case.expected, to);
+        if case.is_open && state == State::Ok {
+            let since = ends_at.unwrap_or(EventTime::MIN);
+            let after = runs.since(settings, since, to);
+            if let Some(after) = after.filter(|run| has_left(settings, &case.expected, run)) {
+                state = State::Leave;
+                run = Some(after);
+            }
+        }
+        let run = run?;
+        let (lower, upper) = wilson_95(run.k, run.n);
+        let starts_at = runs.starts_at(settings, &case.expected, to);
+        let is_up = state != State::Ok;
+        Some(Verdict {
+            series: case.series.clone(),
+            state,
+            claim: case.claim,
+            slot: to,
+            every: settings.window,
+            starts_at,
+            ends_at: ends_at.unwrap_or(starts_at),
+            window: run.to.since(run.from),
+            value: run.rate(),
+            expected: case.expected.rate,
+            lower,
+            upper,
+            n: run.n,
+            effect: run.rate() - case.expected.rate,
+            p_value: case.q,
+            maturity: run.maturity(),
+            completeness: run.completeness,
+            contributors: if is_up { self.contributors(&run) } else { Vec::new() },
+            at_risk: case.of.baseline.at_risk(excess_per_hour(&run, &case.expected)),
+            evidence: (run.from, run.to),
+            unit: Unit::Share,
+        })
+    }
+
+    /// The parts of the total that its change comes from, over the windows of `run`.
+    fn contributors(&self, run: &Run) -> Vec<Contributor> {
+        let Some(scope) = self.scopes.iter().find(|scope| !scope.is_empty()) else {
+            return Vec::new();
+        };
+        let scope = std::slice::from_ref(scope);
+        let length = run.to.since(run.from).as_ms() / self.settings.window.as_ms();
+        let parts: Vec<Part<'_>> = self
+            .series
+            .iter()
+            .filter(|(series, _)| covers(scope, series))
+            .filter_map(|(series, of)| {
+                let expected = of.baseline.expected(&self.settings.learning)?;
+                let run = of.runs.last(&self.settings, run.to, length as u32);
+                let (rate, weight) = (expected.rate, expected.weight);
+                Some(Part { series, k: run.k, n: run.n, rate, weight })
+            })
+            .collect();
+        contributors(&parts)
+    }
+}
+
+/// Abandoned beyond what is expected, in an hour at this pace.
+fn excess_per_hour(run: &Run, expected: &Expected) -> f64 {
+    let hours = run.to.since(run.from).as_secs_f64() / 3_600.0;
+    (run.rate() - expected.rate) * run.n as f64 / hours
+}
+
+impl Detect for RatioState {
+    fn step(&mut self, view: &StepView<'_>, episodes: Episodes<'_>, out: &mut Vec<Verdict>) -> u64 {
+        let mut newest_change = EventTime::MIN;
+        for window in view.matured.iter().chain(view.revised).chain(view.finals) {
+            if self.see(window) {
+                newest_change = newest_change.max(window.end);
+            }
+        }
+        let Some(to) = self.judgeable(view.watermark) else { return 0 };
+        let moved = self.judged.is_none_or(|judged| judged < to);
+        // Only a change within the longest run is worth another look at the same evaluation.
+        let run = times(self.settings.window, self.settings.over);
+        if !moved && newest_change <= to.minus(run) {
+            return 0;
+        }
+        let mut cases = self.cases(to, episodes);
+        self.claim(&mut cases, to);
+        out.extend(cases.iter().filter_map(|case| self.verdict(case, to)));
+        let tests = cases.iter().filter(|case| case.tested.is_some()).count() as u64;
+        if moved {
+            self.judged = Some(to);
+            self.learn(view.watermark, episodes);
+            self.forget();
+        }
+        tests
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        None
+    }
+}
