@@ -1,1 +1,31 @@
-//! (to come)
+//! Bytes to records and back: the one module that knows formats. Pure, no IO.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`canonical`] | touchpoints and control records, Avro and JSON |
+//! | [`flush`] | what `journey` sends to `rollup` |
+//! | [`derived`] | facts to records of the derived topics, and back |
+//! | [`recorded`] | lines and containers of recordings |
+//! | [`schemas`] | the schema files of our topics |
+//! | [`wire`] | Confluent framing |
+//! | [`murmur2`] | Kafka's default partitioner |
+//! | [`tree`] | a value of any shape, for mappings |
+//! | [`validate`] | the bounds of a touchpoint |
+//!
+//! All input is hostile: every length, depth and count is bounded, and no input panics.
+//! Deliberately absent: mappings of foreign formats (`ingest`), fetching schemas (`kafka`), Protobuf.
+
+mod avro;
+pub mod canonical;
+pub mod derived;
+mod encode;
+mod fields;
+pub mod flush;
+mod json;
+pub mod murmur2;
+pub mod recorded;
+pub mod schemas;
+mod slots;
+pub mod tree;
+pub mod validate;
+pub mod wire;

@@ -1,0 +1,9 @@
+//! Avro's binary encoding without copies: cursor, compiled writer schemas, decoding plans, writers.
+//!
+//! `apache-avro` parses and checks schemas and is the oracle of the tests; it does not touch the
+//! bytes of a record here (at end of input it can take a union for null, and it copies every text).
+
+pub(crate) mod cursor;
+pub(crate) mod plan;
+pub(crate) mod shape;
+pub(crate) mod write;
