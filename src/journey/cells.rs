@@ -1,0 +1,211 @@
+//! Partials: what has been counted since the last flush, as cells (slice p, due s).
+//!
+//! Figures and cohorts are kept by profile and spread over its series at the flush; links are kept
+//! by series, since whether a customer visited a slice before depends on the series.
+
+use super::profile::{ProfileId, Profiles, SeriesId, TenantId};
+use crate::model::figures::{Cell, Cohort, Figures, Link, SliceEvidence, TenantCells};
+use crate::model::time::Slice;
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
+/// A count that an event, a session or a checkout stands for. Its sign is given when it is posted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Post {
+    /// Where it belongs.
+    pub(super) slice: Slice,
+    /// Of whose series.
+    pub(super) profile: ProfileId,
+    pub(super) what: What,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum What {
+    Event,
+    Session,
+    Engaged,
+    Order,
+    /// Minor units of an interned currency.
+    Value {
+        currency: u32,
+        minor: i64,
+    },
+    Started,
+    Completed,
+    Abandoned,
+    Recovered,
+    /// In the cohort of the checkout's start.
+    CohortStarted,
+    /// The slice is that of the decision, here and below.
+    CohortCompleted(Slice),
+    CohortAbandoned(Slice),
+    CohortExpired(Slice),
+    CohortUnique(Slice),
+}
+
+#[derive(Clone, Default, Debug)]
+struct Sum {
+    figures: Figures,
+    cohort: Cohort,
+}
+
+type At = (Slice, Slice, u32);
+
+/// Sums since the last flush.
+#[derive(Default, Debug)]
+pub(super) struct Partials {
+    /// By (due, slice, profile).
+    sums: HashMap<At, Sum>,
+    /// By (due, slice, series), then by `back`.
+    links: HashMap<At, BTreeMap<u32, i32>>,
+    /// Offsets by (due, slice, tenant).
+    evidence: HashMap<(Slice, Slice, TenantId), (i64, i64)>,
+}
+
+impl Partials {
+    /// Counts `sign` times `post`, due at `clock` or in its own slice, whichever is later.
+    pub(super) fn post(
+        &mut self,
+        profiles: &Profiles,
+        clock: Option<Slice>,
+        post: &Post,
+        sign: i64,
+    ) {
+        let due = clock.map_or(post.slice, |clock| clock.max(post.slice));
+        let sum = self.sums.entry((due, post.slice, post.profile)).or_default();
+        let (figures, cohort) = (&mut sum.figures, &mut sum.cohort);
+        match post.what {
+            What::Event => figures.events += sign,
+            What::Session => figures.sessions += sign,
+            What::Engaged => figures.engaged_sessions += sign,
+            What::Order => figures.orders += sign,
+            What::Value { currency, minor } => {
+                figures.value.add(profiles.currency(currency), i128::from(minor) * i128::from(sign))
+            }
+            What::Started => figures.checkouts_started += sign,
+            What::Completed => figures.checkouts_completed += sign,
+            What::Abandoned => figures.checkouts_abandoned += sign,
+            What::Recovered => figures.checkouts_recovered += sign,
+            What::CohortStarted => cohort.started += sign,
+            What::CohortCompleted(at) => {
+                cohort.completed += sign;
+                cohort.latest_decision = cohort.latest_decision.max(Some(at));
+            }
+            What::CohortAbandoned(at) => {
+                cohort.abandoned += sign;
+                cohort.latest_decision = cohort.latest_decision.max(Some(at));
+            }
+            What::CohortExpired(at) => {
+                cohort.expired += sign;
+                cohort.latest_decision = cohort.latest_decision.max(Some(at));
+            }
+            What::CohortUnique(at) => {
+                cohort.unique_abandoners += sign;
+                cohort.latest_decision = cohort.latest_decision.max(Some(at));
+            }
+        }
+    }
+
+    /// Counts `n` links of a series, from `back` slices before to `slice`.
+    pub(super) fn link(
+        &mut self,
+        clock: Option<Slice>,
+        slice: Slice,
+        series: SeriesId,
+        back: u32,
+        n: i32,
+    ) {
+        let due = clock.map_or(slice, |clock| clock.max(slice));
+        *self.links.entry((due, slice, series)).or_default().entry(back).or_default() += n;
+    }
+
+    /// Remembers that the record at `offset` counts in `slice`.
+    pub(super) fn evidence(
+        &mut self,
+        clock: Option<Slice>,
+        slice: Slice,
+        tenant: TenantId,
+        offset: i64,
+    ) {
+        let due = clock.map_or(slice, |clock| clock.max(slice));
+        let range = self.evidence.entry((due, slice, tenant)).or_insert((offset, offset));
+        range.0 = range.0.min(offset);
+        range.1 = range.1.max(offset);
+    }
+
+    /// Takes everything out, by tenant; sorted, whatever the order of the maps.
+    pub(super) fn drain(&mut self, profiles: &Profiles) -> BTreeMap<TenantId, TenantCells> {
+        let mut cells: HashMap<At, Cell> = HashMap::new();
+        for ((due, slice, profile), sum) in self.sums.drain() {
+            for series in &profiles.get(profile).series {
+                let cell = cells.entry((due, slice, *series)).or_insert_with(|| empty(due, slice));
+                cell.figures.add(&sum.figures, 1);
+                cell.cohort.add(&sum.cohort);
+            }
+        }
+        for ((due, slice, series), links) in self.links.drain() {
+            let cell = cells.entry((due, slice, series)).or_insert_with(|| empty(due, slice));
+            let kept = links.into_iter().filter(|(_, n)| *n != 0);
+            cell.links.extend(kept.map(|(back, n)| Link { back, n }));
+        }
+        cells.retain(|_, cell| {
+            let decided = cell.cohort.latest_decision.is_some();
+            decided
+                || !(cell.figures.is_zero() && cell.cohort.is_zero() && cell.links.is_empty())
+        });
+        let mut by_tenant: BTreeMap<TenantId, Vec<(SeriesId, Cell)>> = BTreeMap::new();
+        for ((_, _, series), cell) in cells {
+            by_tenant.entry(profiles.series(series).tenant).or_default().push((series, cell));
+        }
+        let mut tenants: BTreeMap<TenantId, TenantCells> = by_tenant
+            .into_iter()
+            .map(|(tenant, cells)| (tenant, sorted(profiles, tenant, cells)))
+            .collect();
+        for ((due, slice, tenant), (from, to)) in self.evidence.drain() {
+            let cells = tenants.entry(tenant).or_insert_with(|| TenantCells {
+                tenant: profiles.tenant(tenant).clone(),
+                series: Vec::new(),
+                cells: Vec::new(),
+                evidence: Vec::new(),
+            });
+            cells.evidence.push(SliceEvidence { slice, due, from, to });
+        }
+        for cells in tenants.values_mut() {
+            cells.evidence.sort_unstable_by_key(|e| (e.due, e.slice));
+        }
+        tenants
+    }
+}
+
+fn empty(due: Slice, slice: Slice) -> Cell {
+    Cell {
+        slice,
+        due,
+        series: 0,
+        figures: Figures::default(),
+        cohort: Cohort::default(),
+        links: Vec::new(),
+    }
+}
+
+/// Gives the series their places in the dictionary and sorts the cells.
+fn sorted(profiles: &Profiles, tenant: TenantId, cells: Vec<(SeriesId, Cell)>) -> TenantCells {
+    let mut ids: Vec<SeriesId> = cells.iter().map(|(series, _)| *series).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.sort_unstable_by(|a, b| profiles.series(*a).dimensions.cmp(&profiles.series(*b).dimensions));
+    let places: HashMap<SeriesId, u32> =
+        ids.iter().enumerate().map(|(place, id)| (*id, place as u32)).collect();
+    let mut cells: Vec<Cell> = cells
+        .into_iter()
+        .map(|(series, cell)| Cell { series: places[&series], ..cell })
+        .collect();
+    cells.sort_unstable_by_key(|cell| (cell.due, cell.slice, cell.series));
+    TenantCells {
+        tenant: profiles.tenant(tenant).clone(),
+        series: ids.iter().map(|id| profiles.series(*id).dimensions.clone()).collect(),
+        cells,
+        evidence: Vec::new(),
+    }
+}

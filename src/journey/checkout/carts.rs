@@ -1,0 +1,179 @@
+//! Carts: instances of kind `cart`, which a checkout holds open and an order completes.
+//!
+//! A cart is not abandoned while a checkout of its keys or session is open: its deadline moves to
+//! the end of that checkout. The completion of a checkout completes the cart of its keys, else the
+//! open one of its session, else of the customer.
+
+use super::closure::Closure;
+use super::event::RichEvent;
+use super::instance::{By, Instance, Point, Rules};
+use super::seed::Seed;
+use crate::model::record::{CheckoutKind, Transition};
+use crate::model::taxonomy::Meaning;
+use crate::model::time::EventTime;
+use hashbrown::HashMap;
+
+struct Carts<'a> {
+    closure: &'a Closure,
+    checkouts: &'a [Instance],
+    rules: Rules<'a>,
+    instances: Vec<Instance>,
+    /// Latest cart of a component.
+    current: HashMap<usize, usize>,
+}
+
+/// Derives the carts of `events`, which are sorted; time has passed up to `clock`.
+pub(super) fn carts(
+    seeds: &[Seed],
+    events: &[&RichEvent],
+    closure: &Closure,
+    checkouts: &[Instance],
+    clock: Option<EventTime>,
+    rules: Rules<'_>,
+) -> Vec<Instance> {
+    let current = HashMap::new();
+    let mut carts = Carts { closure, checkouts, rules, instances: Vec::new(), current };
+    for (place, seed) in seeds.iter().enumerate() {
+        if seed.kind() == CheckoutKind::Cart {
+            let instance = seed.instance(place, closure);
+            for root in &instance.roots {
+                carts.current.insert(*root, carts.instances.len());
+            }
+            carts.instances.push(instance);
+        }
+    }
+    for (place, event) in events.iter().enumerate() {
+        match event.meaning {
+            Meaning::Cart => carts.activity(place, event),
+            Meaning::CheckoutComplete if decides(checkouts, place) => carts.order(place, event),
+            _ => {}
+        }
+    }
+    if let Some(clock) = clock {
+        carts.advance_all(clock);
+    }
+    carts.instances
+}
+
+/// True if the completion at `place` completed or recovered a checkout.
+fn decides(checkouts: &[Instance], place: usize) -> bool {
+    checkouts.iter().flat_map(|c| &c.log).any(|entry| {
+        entry.event == Some(place)
+            && matches!(entry.transition, Transition::Completed | Transition::Recovered)
+    })
+}
+
+/// The deadline that counts for an open cart: while a checkout of its keys or session is open, it
+/// is that checkout's end; `None` while nobody knows that.
+pub(super) fn held_deadline(
+    cart: &Instance,
+    checkouts: &[Instance],
+    rules: Rules<'_>,
+) -> Option<EventTime> {
+    let mut deadline = cart.deadline(rules)?;
+    let related = |c: &&Instance| {
+        c.roots.iter().any(|root| cart.roots.contains(root))
+            || c.sessions.iter().any(|session| cart.sessions.contains(session))
+    };
+    let spans: Vec<_> = checkouts.iter().filter(related).filter_map(Instance::span).collect();
+    loop {
+        let holds = |(from, to): &&(EventTime, Option<EventTime>)| {
+            *from <= deadline && to.is_none_or(|to| to > deadline)
+        };
+        match spans.iter().find(holds) {
+            None => return Some(deadline),
+            Some((_, end)) => deadline = (*end)?,
+        }
+    }
+}
+
+impl Carts<'_> {
+    fn advance(&mut self, at: usize, to: EventTime) {
+        if self.instances[at].is_open() {
+            let deadline = held_deadline(&self.instances[at], self.checkouts, self.rules);
+            self.instances[at].advance(to, deadline, self.rules);
+        }
+    }
+
+    fn advance_all(&mut self, to: EventTime) {
+        for at in 0..self.instances.len() {
+            self.advance(at, to);
+        }
+    }
+
+    fn root(&self, event: &RichEvent) -> Option<usize> {
+        event.own_keys().find_map(|key| self.closure.root(key))
+    }
+
+    fn known(&mut self, event: &RichEvent) -> Option<(usize, By)> {
+        let at = *self.current.get(&self.root(event)?)?;
+        self.advance(at, event.time());
+        let by = event.own_keys().next().map_or(By::Session, |(kind, _)| By::KEYS[kind]);
+        Some((at, by))
+    }
+
+    fn activity(&mut self, place: usize, event: &RichEvent) {
+        let found = match self.known(event) {
+            Some((at, _)) if self.instances[at].is_over(event.time(), self.rules) => None,
+            Some(found) => Some(found),
+            None => {
+                self.advance_all(event.time());
+                self.latest_open(event)
+            }
+        };
+        let own = event.own_keys().next().map_or(By::Session, |(kind, _)| By::KEYS[kind]);
+        let (at, by) = found.unwrap_or_else(|| {
+            self.instances.push(Instance::new(CheckoutKind::Cart));
+            (self.instances.len() - 1, own)
+        });
+        self.instances[at].apply(place, event);
+        self.attach(at, by, event);
+    }
+
+    /// Takes the order of a checkout to the cart that it completes.
+    fn order(&mut self, place: usize, event: &RichEvent) {
+        let at = event.time();
+        let found = match self.known(event) {
+            Some((cart, _)) if self.instances[cart].is_over(at, self.rules) => return,
+            Some(found) => Some(found),
+            None => {
+                self.advance_all(at);
+                self.latest_open(event).or_else(|| {
+                    let waits = |i: &Instance| i.recoverable(at, self.rules);
+                    Some((self.latest(event, waits)?, By::Customer))
+                })
+            }
+        };
+        let Some((cart, by)) = found else { return };
+        let instance = &mut self.instances[cart];
+        instance.events.push(place);
+        instance.complete(place, Point { time: at, profile: event.profile() });
+        self.attach(cart, by, event);
+    }
+
+    fn attach(&mut self, at: usize, by: By, event: &RichEvent) {
+        let root = self.root(event);
+        let instance = &mut self.instances[at];
+        instance.by = Some(instance.by.map_or(by, |known| known.min(by)));
+        if let Some(root) = root {
+            instance.kinds |= self.closure.kinds(root);
+            if !instance.roots.contains(&root) {
+                instance.roots.push(root);
+            }
+            self.current.insert(root, at);
+        }
+    }
+
+    fn latest_open(&self, event: &RichEvent) -> Option<(usize, By)> {
+        let here = |i: &Instance| i.is_open() && i.sessions.contains(&event.session);
+        let in_session = self.latest(event, here).map(|at| (at, By::Session));
+        in_session.or_else(|| Some((self.latest(event, Instance::is_open)?, By::Customer)))
+    }
+
+    fn latest(&self, event: &RichEvent, fits: impl Fn(&Instance) -> bool) -> Option<usize> {
+        let kinds = self.root(event).map_or(0, |root| self.closure.kinds(root));
+        let fitting =
+            self.instances.iter().enumerate().filter(|(_, i)| i.kinds & kinds == 0 && fits(i));
+        fitting.max_by_key(|(at, i)| (i.last.map(|l| l.time), *at)).map(|(at, _)| at)
+    }
+}

@@ -1,0 +1,83 @@
+//! The closure over a customer's keys: which ids name the same thing, since some event carries both.
+
+use super::event::{CART_KEY, RichEvent};
+use super::seed::Seed;
+use hashbrown::HashMap;
+
+/// Union-find over keys; once over all kinds, once over those that name one checkout only.
+#[derive(Debug)]
+pub(super) struct Closure {
+    nodes: HashMap<(usize, u64), usize>,
+    parents: Vec<usize>,
+    strong_parents: Vec<usize>,
+    /// Kinds of keys of a component, as bits, by its root.
+    kinds: Vec<u8>,
+}
+
+impl Closure {
+    /// Connects what the events and the settled instances hold together.
+    pub(super) fn of(seeds: &[Seed], events: &[&RichEvent]) -> Closure {
+        let mut closure = Closure {
+            nodes: HashMap::new(),
+            parents: Vec::new(),
+            strong_parents: Vec::new(),
+            kinds: Vec::new(),
+        };
+        for seed in seeds {
+            closure.connect(seed.keys().iter().copied());
+        }
+        for event in events {
+            closure.connect(event.own_keys());
+        }
+        for ((kind, _), node) in &closure.nodes {
+            let root = root_of(&closure.parents, *node);
+            closure.kinds[root] |= 1 << kind;
+        }
+        closure
+    }
+
+    fn connect(&mut self, keys: impl Iterator<Item = (usize, u64)>) {
+        let (mut all, mut strong): (Option<usize>, Option<usize>) = (None, None);
+        for key in keys {
+            let next = self.parents.len();
+            let node = *self.nodes.entry(key).or_insert(next);
+            if node == next {
+                self.parents.push(node);
+                self.strong_parents.push(node);
+                self.kinds.push(0);
+            }
+            union(&mut self.parents, *all.get_or_insert(node), node);
+            if key.0 != CART_KEY {
+                union(&mut self.strong_parents, *strong.get_or_insert(node), node);
+            }
+        }
+    }
+
+    /// The component of a key.
+    pub(super) fn root(&self, key: (usize, u64)) -> Option<usize> {
+        self.nodes.get(&key).map(|node| root_of(&self.parents, *node))
+    }
+
+    /// The component of a key among the strong ones; `None` for a cart's key.
+    pub(super) fn strong_root(&self, key: (usize, u64)) -> Option<usize> {
+        let node = self.nodes.get(&key).filter(|_| key.0 != CART_KEY)?;
+        Some(root_of(&self.strong_parents, *node))
+    }
+
+    /// Kinds of keys in a component, as bits.
+    pub(super) fn kinds(&self, root: usize) -> u8 {
+        self.kinds[root]
+    }
+}
+
+fn root_of(parents: &[usize], mut node: usize) -> usize {
+    while parents[node] != node {
+        node = parents[node];
+    }
+    node
+}
+
+fn union(parents: &mut [usize], a: usize, b: usize) {
+    let (a, b) = (root_of(parents, a), root_of(parents, b));
+    parents[a.max(b)] = a.min(b);
+}

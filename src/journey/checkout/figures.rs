@@ -1,0 +1,171 @@
+//! What checkouts count for: posts of figures and cohorts, orders and their money.
+//!
+//! Completed and abandoned go to the series of the event that they rest on, cohorts to that of the
+//! start, all to the slice of the moment that made them true. Orders count once by order id within
+//! the customer, else once per checkout; the first event of an order is the one that counts.
+
+use super::event::{ORDER_KEY, RichEvent};
+use super::instance::{Instance, Point, State};
+use super::seed::Seed;
+use crate::journey::cells::{Post, What};
+use crate::journey::context::Context;
+use crate::journey::session_records::Earned;
+use crate::model::record::CheckoutKind;
+use crate::model::taxonomy::Meaning;
+use crate::model::time::EventTime;
+use std::collections::BTreeSet;
+
+/// Orders whose events are gone: their keys, and until when they are remembered.
+pub(super) type OrdersDone = Vec<(u64, EventTime)>;
+
+/// What a customer's checkouts amount to.
+#[derive(Default, Debug)]
+pub(super) struct Figured {
+    /// Sorted.
+    pub(super) posts: Vec<Post>,
+    pub(super) earned: Vec<Earned>,
+    /// Places of the events that count as orders.
+    pub(super) orders: Vec<usize>,
+}
+
+/// Adds up instances derived from events that were not too late.
+pub(super) fn figures(
+    checkouts: &[Instance],
+    events: &[&RichEvent],
+    seeds: &[Seed],
+    done: &OrdersDone,
+    ctx: &Context<'_>,
+) -> Figured {
+    let mut figured = Figured::default();
+    let unique = unique_abandoners(checkouts, ctx);
+    for (place, instance) in checkouts.iter().enumerate() {
+        outcome(instance, seeds, unique.contains(&place), &mut figured.posts, ctx);
+    }
+    figured.orders = orders(checkouts, events, seeds, done);
+    for place in &figured.orders {
+        let event = events[*place];
+        let at = Point { time: event.time(), profile: event.profile() };
+        figured.posts.push(post(at, What::Order, ctx));
+        let minor = event.value.unwrap_or(0);
+        if minor != 0 && !ctx.settings.value_of_events {
+            let currency = event.currency.unwrap_or(0);
+            figured.posts.push(post(at, What::Value { currency, minor }, ctx));
+            figured.earned.push(Earned {
+                fingerprint: event.fingerprint(),
+                session: event.session,
+                currency,
+                minor,
+            });
+        }
+    }
+    figured.posts.sort_unstable();
+    figured
+}
+
+fn post(at: Point, what: What, ctx: &Context<'_>) -> Post {
+    Post { slice: ctx.grid.slice(at.time), profile: at.profile, what }
+}
+
+fn outcome(
+    instance: &Instance,
+    seeds: &[Seed],
+    unique: bool,
+    posts: &mut Vec<Post>,
+    ctx: &Context<'_>,
+) {
+    let decided = instance.decided_at().map(|at| ctx.grid.slice(at));
+    if let Some(seed) = instance.seed {
+        // All else was posted before it settled.
+        if let (State::Abandoned { .. }, State::Recovered { by, .. }) =
+            (seeds[seed].state(), instance.state)
+        {
+            posts.push(post(by, What::Recovered, ctx));
+        }
+        return;
+    }
+    let started = instance.started();
+    let mut cohort = |what: Option<What>| {
+        if let (Some(start), Some(what)) = (started, what) {
+            posts.push(post(start, what, ctx));
+        }
+    };
+    cohort(Some(What::Started));
+    cohort(Some(What::CohortStarted));
+    match instance.state {
+        State::Open => {}
+        State::Completed(by) => {
+            cohort(decided.map(What::CohortCompleted));
+            posts.push(post(by, What::Completed, ctx));
+        }
+        State::Expired(_) => cohort(decided.map(What::CohortExpired)),
+        State::Abandoned { deadline } | State::Recovered { deadline, .. } => {
+            let at = ctx.grid.slice(deadline);
+            cohort(Some(What::CohortAbandoned(at)));
+            cohort(unique.then_some(What::CohortUnique(at)));
+            if let Some(last) = instance.last {
+                let rests_on = Point { time: deadline, profile: last.profile };
+                posts.push(post(rests_on, What::Abandoned, ctx));
+            }
+            if let State::Recovered { by, .. } = instance.state {
+                posts.push(post(by, What::Recovered, ctx));
+            }
+        }
+    }
+}
+
+/// The abandoned ones that are the first of their run.
+fn unique_abandoners(checkouts: &[Instance], ctx: &Context<'_>) -> BTreeSet<usize> {
+    let mut abandoned: Vec<(EventTime, usize)> = checkouts
+        .iter()
+        .enumerate()
+        .filter_map(|(place, i)| i.abandoned_at().map(|at| (at, place)))
+        .collect();
+    abandoned.sort_unstable();
+    let mut run: Option<EventTime> = None;
+    let mut unique = BTreeSet::new();
+    for (at, place) in abandoned {
+        if run.is_none_or(|first| at > first.plus(ctx.settings.t_merge)) {
+            run = Some(at);
+            unique.insert(place);
+        }
+    }
+    unique
+}
+
+/// Places of the events that are an order's first.
+fn orders(
+    checkouts: &[Instance],
+    events: &[&RichEvent],
+    seeds: &[Seed],
+    done: &OrdersDone,
+) -> Vec<usize> {
+    let mut seen: BTreeSet<u64> = done.iter().map(|(key, _)| *key).collect();
+    seen.extend(seeds.iter().flat_map(|seed| seed.orders.iter().copied()));
+    let completion = |place: &&usize| events[**place].meaning == Meaning::CheckoutComplete;
+    // Completions without an order id stand for their checkout's order, unless another names it.
+    let mut nameless: BTreeSet<usize> = BTreeSet::new();
+    for instance in checkouts.iter().filter(|i| i.kind == CheckoutKind::Checkout) {
+        let named = instance
+            .events
+            .iter()
+            .filter(completion)
+            .any(|place| events[*place].keys[ORDER_KEY] != 0);
+        let ordered = instance.seed.is_some_and(|seed| seeds[seed].ordered);
+        if !named && !ordered {
+            nameless.extend(instance.events.iter().find(completion));
+        }
+    }
+    let mut places = Vec::new();
+    for (place, event) in events.iter().enumerate() {
+        let counts = match (event.meaning, event.keys[ORDER_KEY]) {
+            (Meaning::StorePurchase, 0) => true,
+            (Meaning::CheckoutComplete, 0) => nameless.contains(&place),
+            (Meaning::StorePurchase | Meaning::CheckoutComplete, key) => seen.insert(key),
+            _ => false,
+        };
+        if counts {
+            places.push(place);
+        }
+    }
+    places
+}

@@ -1,0 +1,349 @@
+//! Checkouts and carts of one customer: a pure derivation over the set of its events, made anew
+//! whenever the set or the clock moves, and the difference to what was said before.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `event` | what is kept of an event |
+//! | `closure` | which ids name the same thing |
+//! | `derive` | which events are one checkout |
+//! | `carts` | the same for carts |
+//! | `instance` | the state machine of one |
+//! | `figures` | what they count for |
+//! | `publish` | what is said about them |
+//! | `seed` | what is left when nothing but a recovery can come |
+//!
+//! Limits: [`EVENTS_MAX`] events are kept per customer, and [`SEEDS_MAX`] settled instances; beyond
+//! them the oldest settle early. Records follow all events, figures only those that were not too
+//! late: a completion that is too late is published, and counted nowhere.
+
+mod carts;
+mod closure;
+mod derive;
+mod event;
+mod figures;
+mod instance;
+mod publish;
+mod seed;
+
+pub(super) use event::RichEvent;
+
+use super::cells::Post;
+use super::context::{Context, Who};
+use super::customer::Stored;
+use super::session_records::Earned;
+use crate::model::record::CheckoutKind;
+use crate::model::taxonomy::Meaning;
+use crate::model::time::{EventTime, Millis};
+use closure::Closure;
+use event::ORDER_KEY;
+use figures::{Figured, OrdersDone, figures};
+use instance::{Instance, Rules};
+use publish::Published;
+use seed::Seed;
+
+/// Events kept per customer; beyond it the oldest settle before their time.
+const EVENTS_MAX: usize = 512;
+/// How often it is tried to settle what could not be settled when it was due.
+const SETTLE_EVERY: Millis = Millis::from_mins(1);
+/// Settled instances kept per customer.
+const SEEDS_MAX: usize = 128;
+
+/// Checkouts and carts of one customer.
+#[derive(Default, Debug)]
+pub(super) struct Checkouts {
+    /// Sorted by the customer's order.
+    events: Vec<RichEvent>,
+    seeds: Vec<Seed>,
+    published: Vec<Published>,
+    /// What has been counted for instances that are not settled; sorted.
+    posted: Vec<Post>,
+    earned: Vec<Earned>,
+    orders_done: OrdersDone,
+    /// When the derivation has something new to say by time alone.
+    due: Option<EventTime>,
+}
+
+/// Checkouts, then carts, as derived from one set of events.
+fn derive(
+    seeds: &[Seed],
+    events: &[&RichEvent],
+    ctx: &Context<'_>,
+) -> (Vec<Instance>, Vec<Instance>) {
+    let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
+    let closure = Closure::of(seeds, events);
+    let checkouts = derive::checkouts(seeds, events, &closure, ctx.clock, rules);
+    let carts = carts::carts(seeds, events, &closure, &checkouts, ctx.clock, rules);
+    (checkouts, carts)
+}
+
+impl Checkouts {
+    /// True if an event of this fingerprint is kept, with a time within `window_ms` of `time`.
+    pub(super) fn knows(&self, time: EventTime, fingerprint: u64, window_ms: i64) -> bool {
+        self.events.iter().any(|e| {
+            e.fingerprint() == fingerprint && time.since(e.time()).as_ms().abs() <= window_ms
+        })
+    }
+
+    /// Keeps an event.
+    pub(super) fn add(&mut self, event: RichEvent) {
+        let order = event.stored.order();
+        let at = self.events.partition_point(|e| e.stored.order() < order);
+        self.events.reserve_exact(1);
+        self.events.insert(at, event);
+    }
+
+    /// Gives the events the sessions that they belong to now.
+    pub(super) fn reassign(&mut self, session_of: impl Fn(&Stored) -> Option<u64>) {
+        for event in &mut self.events {
+            if let Some(session) = session_of(&event.stored) {
+                event.session = session;
+            }
+        }
+    }
+
+    /// Money of orders, by session.
+    pub(super) fn earned(&self) -> &[Earned] {
+        &self.earned
+    }
+
+    /// True if nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.seeds.is_empty() && self.orders_done.is_empty()
+    }
+
+    /// Derives everything anew and says what is new: signed counts first, then records. Returns the
+    /// sessions whose money changed.
+    pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
+        let all: Vec<&RichEvent> = self.events.iter().collect();
+        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let figured = self.figured(&checkouts, ctx);
+        let touched = self.correct(figured, ctx);
+        for kind in [&checkouts, &carts] {
+            let published = &mut self.published;
+            publish::publish(who, kind, &self.events, &self.seeds, published, ctx);
+        }
+        self.due = due(&checkouts, &carts, ctx);
+        touched
+    }
+
+    /// Figures rest on events that were not too late.
+    fn figured(&self, checkouts: &[Instance], ctx: &Context<'_>) -> Figured {
+        let timely: Vec<&RichEvent> = self.events.iter().filter(|e| !e.late).collect();
+        if timely.len() == self.events.len() {
+            return figures(checkouts, &timely, &self.seeds, &self.orders_done, ctx);
+        }
+        let (checkouts, _) = derive(&self.seeds, &timely, ctx);
+        figures(&checkouts, &timely, &self.seeds, &self.orders_done, ctx)
+    }
+
+    /// Counts the difference to what has been counted; returns the sessions whose money changed.
+    fn correct(&mut self, figured: Figured, ctx: &mut Context<'_>) -> Vec<u64> {
+        for (post, sign) in difference(&self.posted, &figured.posts) {
+            ctx.post_all(&post, sign);
+        }
+        self.posted = figured.posts;
+        self.posted.shrink_to_fit();
+        if self.earned == figured.earned {
+            return Vec::new();
+        }
+        let old = std::mem::replace(&mut self.earned, figured.earned);
+        let changed = |a: &[Earned], b: &[Earned]| -> Vec<u64> {
+            a.iter().filter(|e| !b.contains(e)).map(|e| e.session).collect()
+        };
+        let mut touched = changed(&old, &self.earned);
+        touched.extend(changed(&self.earned, &old));
+        touched
+    }
+
+    /// Turns instances that nothing in time can change into seeds, the oldest first, and forgets
+    /// what is older than any look-back. Sessions in `live` may still change.
+    pub(super) fn settle(&mut self, live: &[u64], ctx: &mut Context<'_>) {
+        if let Some(watermark) = ctx.watermark {
+            let published = &self.published;
+            // A seed that goes on keeps its place while it does.
+            let in_use = |seed: &Seed| published.iter().any(|p| p.anchor == seed.anchor);
+            self.seeds.retain(|seed| seed.until >= watermark || in_use(seed));
+            self.orders_done.retain(|(_, until)| *until >= watermark);
+        }
+        let old = self.events.first().is_some_and(|e| e.time() < ctx.floor());
+        if !old && self.events.len() <= EVENTS_MAX {
+            return;
+        }
+        let all: Vec<&RichEvent> = self.events.iter().collect();
+        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let cut = self.settled_before(&checkouts, &carts, live, ctx);
+        if cut > 0 {
+            self.drop_first(cut, &checkouts, &carts, ctx);
+        }
+    }
+
+    /// Drops the first `cut` events; the instances that they make up become seeds.
+    fn drop_first(
+        &mut self,
+        cut: usize,
+        checkouts: &[Instance],
+        carts: &[Instance],
+        ctx: &Context<'_>,
+    ) {
+        let orders = self.figured(checkouts, ctx).orders;
+        let timely: Vec<usize> =
+            (0..self.events.len()).filter(|place| !self.events[*place].late).collect();
+        let ordering: Vec<usize> = orders.into_iter().map(|place| timely[place]).collect();
+        let settings = ctx.settings;
+        let keep = settings.max_recovery.max(settings.t_merge);
+        for instance in checkouts.iter().chain(carts) {
+            let gone = instance.events.first().is_some_and(|place| *place < cut);
+            if gone {
+                let latest = instance.latest(&self.events);
+                let until = latest.plus(keep).plus(settings.allowed_lateness);
+                self.plant(instance, &ordering, until);
+            }
+        }
+        for place in ordering.iter().filter(|place| **place < cut) {
+            let event = &self.events[*place];
+            if event.meaning == Meaning::StorePurchase && event.keys[ORDER_KEY] != 0 {
+                let until = event.time().plus(keep).plus(settings.allowed_lateness);
+                self.orders_done.push((event.keys[ORDER_KEY], until));
+            }
+        }
+        self.events.drain(..cut);
+        self.events.shrink_to_fit();
+        let excess = self.seeds.len().saturating_sub(SEEDS_MAX);
+        self.seeds.drain(..excess);
+        // What the settled ones counted for stays counted.
+        let all: Vec<&RichEvent> = self.events.iter().collect();
+        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let figured = self.figured(&checkouts, ctx);
+        self.posted = figured.posts;
+        self.earned = figured.earned;
+        self.due = due(&checkouts, &carts, ctx);
+    }
+
+    /// Makes a seed of an instance; one that goes on from a seed replaces it.
+    fn plant(&mut self, instance: &Instance, ordering: &[usize], until: EventTime) {
+        let seed = instance.seed.map(|place| self.seeds[place].clone());
+        let anchored = |p: &Published| {
+            p.kind == instance.kind
+                && (seed.as_ref().is_some_and(|seed| seed.anchor == p.anchor)
+                    || instance.events.iter().any(|e| self.events[*e].fingerprint() == p.anchor))
+        };
+        let Some(at) = self.published.iter().position(anchored) else { return };
+        let published = self.published.remove(at);
+        let own: Vec<usize> =
+            instance.events.iter().copied().filter(|place| ordering.contains(place)).collect();
+        let mut orders: Vec<u64> = own.iter().map(|p| self.events[*p].keys[ORDER_KEY]).collect();
+        orders.retain(|key| *key != 0);
+        let mut ordered = !own.is_empty();
+        if let Some(seed) = &seed {
+            orders.extend(seed.orders.iter().copied());
+            ordered |= seed.ordered;
+        }
+        let planted = Seed::of(instance, &published, &self.events, &orders, ordered, until);
+        match instance.seed {
+            Some(place) => self.seeds[place] = planted,
+            None => self.seeds.push(planted),
+        }
+    }
+
+    /// Number of events, from the oldest, whose instances are all settled and do not reach beyond
+    /// them.
+    fn settled_before(
+        &self,
+        checkouts: &[Instance],
+        carts: &[Instance],
+        live: &[u64],
+        ctx: &Context<'_>,
+    ) -> usize {
+        let floor = ctx.floor();
+        let crowded = self.events.len() > EVENTS_MAX;
+        // Up to where each event's instances reach; `None` if one of them is not settled.
+        let mut reach: Vec<Option<usize>> = (0..self.events.len()).map(Some).collect();
+        for instance in checkouts.iter().chain(carts) {
+            let Some(last) = instance.events.last() else { continue };
+            let decided = instance.decided_at().is_some_and(|at| ctx.passed(at));
+            let old = instance.latest(&self.events) < floor;
+            for place in &instance.events {
+                reach[*place] = reach[*place].filter(|_| decided && (old || crowded));
+                reach[*place] = reach[*place].map(|far| far.max(*last));
+            }
+        }
+        let (mut cut, mut far) = (0, 0);
+        for (place, event) in self.events.iter().enumerate() {
+            let settled = crowded || (event.time() < floor && !live.contains(&event.session));
+            let Some(reach) = reach[place].filter(|_| settled) else { break };
+            far = far.max(reach);
+            // Time in which one of them could have been joined must be over before the next event.
+            let next = self.events.get(place + 1).map_or(EventTime::MAX, |e| e.time());
+            let ended = |i: &Instance| {
+                i.events.first().is_none_or(|first| *first > place)
+                    || i.latest(&self.events) < next
+            };
+            if far == place && checkouts.iter().chain(carts).all(ended) {
+                cut = place + 1;
+            }
+        }
+        if cut == 0 && crowded {
+            // Nothing can settle: the oldest event is dropped, and its instance goes on without it.
+            cut = 1;
+        }
+        cut
+    }
+
+    /// When to look again, by time or because something will have settled.
+    pub(super) fn next_due(&self, ctx: &Context<'_>) -> Option<EventTime> {
+        let settings = ctx.settings;
+        // While something is undecided, nothing settles before that is.
+        let settled = self.events.last().map(|e| {
+            let at = e.time().max(self.due.unwrap_or(EventTime::MIN));
+            at.plus(settings.allowed_lateness).plus(settings.session_gap)
+        });
+        let seeds = self.seeds.iter().map(|seed| seed.until);
+        let forgotten = seeds.chain(self.orders_done.iter().map(|(_, until)| *until)).min();
+        // What could not be done now is tried again, but not at every record.
+        let again = ctx.now.unwrap_or(EventTime::MIN).plus(SETTLE_EVERY);
+        let tidy = [settled, forgotten].into_iter().flatten().min();
+        let tidy = tidy.map(|at| ctx.due_by_watermark(at));
+        let tidy = tidy.map(|at| if ctx.now.is_some_and(|now| at <= now) { again } else { at });
+        [self.due, tidy].into_iter().flatten().min()
+    }
+}
+
+/// When the clock alone makes something new of the instances.
+fn due(checkouts: &[Instance], carts: &[Instance], ctx: &Context<'_>) -> Option<EventTime> {
+    let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
+    let fate = |i: &Instance| {
+        let deadline = match i.kind {
+            CheckoutKind::Checkout => i.deadline(rules),
+            CheckoutKind::Cart => carts::held_deadline(i, checkouts, rules),
+        };
+        i.fate(deadline, rules).map(|fate| fate.at)
+    };
+    let unsaid = |i: &Instance| {
+        i.transitions().iter().map(|entry| entry.at).filter(|at| !ctx.passed(*at)).min()
+    };
+    let all = checkouts.iter().chain(carts);
+    all.flat_map(|i| [fate(i), unsaid(i)]).flatten().min()
+}
+
+/// What must be added (1) and taken back (−1) to get from `old` to `new`, both sorted.
+fn difference(old: &[Post], new: &[Post]) -> Vec<(Post, i64)> {
+    let (mut a, mut b) = (old.iter().peekable(), new.iter().peekable());
+    let mut steps = Vec::new();
+    loop {
+        match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x == y => {
+                a.next();
+                b.next();
+            }
+            (Some(x), y) if y.is_none_or(|y| x < y) => {
+                steps.push((**x, -1));
+                a.next();
+            }
+            (_, Some(y)) => {
+                steps.push((**y, 1));
+                b.next();
+            }
+            _ => return steps,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Records of checkouts and carts: the difference between what is derived and what was published.
+//!
+//! A transition is published once the clock has passed its event time: until then an event that is
+//! out of order can still come before it, and what is published within the bound for disorder does
+//! not depend on the order of arrival. What later events change is published again, `retracted`
+//! first where an abandonment is taken back (also one that late activity moves: so the number of
+//! `abandoned` less that of `retracted` is right at any time).
+
+use super::event::{Detail, Face, RichEvent};
+use super::instance::{By, Entry, Instance, Point, State};
+use super::seed::Seed;
+use crate::engine::Fact;
+use crate::journey::context::{Context, Who, name_of};
+use crate::model::record::{CheckoutKind, CheckoutRecord, SCHEMA_VERSION, Transition};
+use crate::model::taxonomy::Meaning;
+use crate::model::time::EventTime;
+use compact_str::CompactString;
+
+/// What has been published of one instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Published {
+    pub(super) kind: CheckoutKind,
+    /// Fingerprint of its first event when it was first published: names it for good.
+    pub(super) anchor: u64,
+    /// Records so far.
+    pub(super) revision: i64,
+    pub(super) started: Option<EventTime>,
+    /// Fingerprints of the steps and failures published.
+    pub(super) told: Vec<u64>,
+    /// How it ended, as published.
+    pub(super) outcome: Vec<(Transition, EventTime)>,
+}
+
+/// The transitions that lead to a state.
+pub(super) fn outcome_of(state: State) -> Vec<(Transition, EventTime)> {
+    match state {
+        State::Open => vec![],
+        State::Completed(by) => vec![(Transition::Completed, by.time)],
+        State::Abandoned { deadline } => vec![(Transition::Abandoned, deadline)],
+        State::Recovered { deadline, by } => {
+            vec![(Transition::Abandoned, deadline), (Transition::Recovered, by.time)]
+        }
+        State::Expired(at) => vec![(Transition::Expired, at)],
+    }
+}
+
+impl Instance {
+    /// Latest known values at `at`, or with the event at `place`.
+    pub(super) fn face_at(
+        &self,
+        events: &[RichEvent],
+        at: EventTime,
+        place: Option<usize>,
+    ) -> Face {
+        let mut face = self.face.clone();
+        for event in &self.events {
+            if events[*event].time() <= at && place.is_none_or(|place| *event <= place) {
+                face.update(&events[*event]);
+            }
+        }
+        face
+    }
+}
+
+/// Publishes what is new about the derived instances; `published` follows.
+pub(super) fn publish(
+    who: &Who,
+    derived: &[Instance],
+    events: &[RichEvent],
+    seeds: &[Seed],
+    published: &mut Vec<Published>,
+    ctx: &mut Context<'_>,
+) {
+    for instance in derived.iter().filter(|i| !i.events.is_empty()) {
+        let visible: Vec<Entry> =
+            instance.transitions().into_iter().filter(|e| ctx.passed(e.at)).collect();
+        let seed = instance.seed.map(|place| &seeds[place]);
+        if let Some(seed) = seed
+            && !published.iter().any(|p| p.kind == instance.kind && p.anchor == seed.anchor)
+        {
+            published.push(seed.published());
+        }
+        let place_of = |p: &Published| match seed {
+            Some(seed) if seed.anchor == p.anchor => Some(0),
+            _ => instance
+                .events
+                .iter()
+                .position(|event| events[*event].fingerprint() == p.anchor)
+                .map(|place| place + 1),
+        };
+        let mut own: Vec<(usize, usize)> = published
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.kind == instance.kind && starts_one(p, instance, events))
+            .filter_map(|(at, p)| place_of(p).map(|place| (place, at)))
+            .collect();
+        own.sort_unstable();
+        let survivor = match own.first() {
+            Some((_, at)) => *at,
+            None if visible.is_empty() => continue,
+            None => {
+                published.push(Published {
+                    kind: instance.kind,
+                    anchor: events[instance.events[0]].fingerprint(),
+                    revision: 0,
+                    started: None,
+                    told: Vec::new(),
+                    outcome: Vec::new(),
+                });
+                published.len() - 1
+            }
+        };
+        let teller = Teller { who, instance, events };
+        let into = published[survivor].anchor;
+        let mut younger: Vec<usize> = own.iter().skip(1).map(|(_, at)| *at).collect();
+        for at in &younger {
+            teller.merge(&mut published[*at], into, ctx);
+        }
+        teller.tell(&mut published[survivor], &visible, ctx);
+        younger.sort_unstable();
+        for at in younger.into_iter().rev() {
+            published.remove(at);
+        }
+    }
+}
+
+/// A completion belongs to its checkout and to a cart: it names a cart only if the cart is of it.
+fn starts_one(published: &Published, instance: &Instance, events: &[RichEvent]) -> bool {
+    published.kind == CheckoutKind::Checkout
+        || instance.seed.is_some()
+        || instance.events.iter().any(|place| {
+            events[*place].fingerprint() == published.anchor
+                && events[*place].meaning == Meaning::Cart
+        })
+}
+
+struct Teller<'a> {
+    who: &'a Who,
+    instance: &'a Instance,
+    events: &'a [RichEvent],
+}
+
+impl Teller<'_> {
+    fn tell(&self, published: &mut Published, visible: &[Entry], ctx: &mut Context<'_>) {
+        let outcome: Vec<(Transition, EventTime)> = visible
+            .iter()
+            .filter(|e| is_outcome(e.transition))
+            .map(|e| (e.transition, e.at))
+            .collect();
+        let seeded = self.instance.seed.is_some();
+        let full = outcome_of(self.instance.state);
+        // A settled instance's own outcome is not among the transitions of its later events.
+        let outcome = if seeded {
+            full.into_iter().filter(|(_, at)| ctx.passed(*at)).collect()
+        } else {
+            outcome
+        };
+        let abandoned = |list: &[(Transition, EventTime)]| {
+            list.iter().find(|(t, _)| *t == Transition::Abandoned).copied()
+        };
+        if let Some(told) = abandoned(&published.outcome)
+            && abandoned(&outcome) != Some(told)
+        {
+            let at = outcome.last().map_or(self.last_activity(EventTime::MAX), |(_, at)| *at);
+            let entry = Entry { transition: Transition::Retracted, at, event: None };
+            self.say(published, &entry, None, ctx);
+            published.outcome.clear();
+        }
+        for entry in visible {
+            match entry.transition {
+                Transition::Started => {
+                    if published.started != Some(entry.at) {
+                        self.say(published, entry, None, ctx);
+                        published.started = Some(entry.at);
+                    }
+                }
+                Transition::Step | Transition::PaymentFailed => {
+                    let Some(place) = entry.event else { continue };
+                    let fingerprint = self.events[place].fingerprint();
+                    if !published.told.contains(&fingerprint) {
+                        self.say(published, entry, None, ctx);
+                        published.told.push(fingerprint);
+                    }
+                }
+                transition => {
+                    if !published.outcome.contains(&(transition, entry.at)) {
+                        self.say(published, entry, None, ctx);
+                    }
+                }
+            }
+        }
+        published.outcome = outcome;
+    }
+
+    /// The last record of one that turned out to be part of an older one.
+    fn merge(&self, published: &mut Published, into: u64, ctx: &mut Context<'_>) {
+        let abandoned = published.outcome.iter().any(|(t, _)| *t == Transition::Abandoned);
+        let transition = if abandoned { Transition::Retracted } else { Transition::Expired };
+        let at = self.last_activity(EventTime::MAX);
+        self.say(published, &Entry { transition, at, event: None }, Some(into), ctx);
+    }
+
+    /// Time of the latest activity up to `at`.
+    fn last_activity(&self, at: EventTime) -> EventTime {
+        let kept = self.activity(at).map(|point| point.time);
+        kept.or(self.instance.last.map(|l| l.time)).unwrap_or(at)
+    }
+
+    /// The latest activity among the kept events up to `at`.
+    fn activity(&self, at: EventTime) -> Option<Point> {
+        let activity = self.instance.events.iter().map(|place| &self.events[*place]).filter(|e| {
+            (e.meaning.is_checkout_activity() || e.meaning == Meaning::Cart) && e.time() <= at
+        });
+        activity.last().map(|e| Point { time: e.time(), profile: e.profile() })
+    }
+
+    fn say(
+        &self,
+        published: &mut Published,
+        entry: &Entry,
+        merged_into: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) {
+        let instance = self.instance;
+        let face = instance.face_at(self.events, entry.at, entry.event);
+        let profile = match (entry.event, entry.transition, instance.started()) {
+            (Some(place), ..) => self.events[place].profile(),
+            (None, Transition::Started, Some(start)) => start.profile,
+            _ => {
+                let active = self.activity(entry.at).or(instance.last);
+                active.map_or(self.events[instance.events[0]].profile(), |point| point.profile)
+            }
+        };
+        let channel = ctx.profiles.get(profile).channel.clone();
+        let tenant = ctx.profiles.tenant(self.who.tenant).clone();
+        let word = match published.kind {
+            CheckoutKind::Checkout => "checkout",
+            CheckoutKind::Cart => "cart",
+        };
+        let name = |anchor| name_of(word, &tenant, &self.who.customer, anchor);
+        let currency = face.currency.map(|id| CompactString::from(ctx.profiles.currency(id)));
+        let record = CheckoutRecord {
+            schema_version: SCHEMA_VERSION,
+            id: ctx.ids.next(),
+            instance: name(published.anchor),
+            kind: published.kind,
+            transition: entry.transition,
+            revision: published.revision,
+            at: entry.at,
+            decided_at: ctx.clock.unwrap_or(entry.at),
+            started_at: instance.started().map_or(entry.at, |start| start.time),
+            last_activity: self.last_activity(entry.at),
+            step: face.step,
+            step_name: face.text(Detail::StepName),
+            channel: channel.clone(),
+            value: face.value,
+            currency,
+            payment_method: face.text(Detail::PaymentMethod),
+            shipping_method: face.text(Detail::ShippingMethod),
+            coupon: face.text(Detail::Coupon),
+            account_type: face.text(Detail::AccountType),
+            error_code: face.text(Detail::ErrorCode),
+            correlated_by: instance.by.unwrap_or(By::Session).name().into(),
+            merged_into: merged_into.map(name),
+            customer: self.who.customer.clone(),
+            tenant,
+        };
+        published.revision += 1;
+        ctx.counts.checkout(record.kind, &channel, record.transition);
+        ctx.say(Fact::Checkout(Box::new(record)));
+    }
+}
+
+fn is_outcome(transition: Transition) -> bool {
+    !matches!(
+        transition,
+        Transition::Started | Transition::Step | Transition::PaymentFailed
+    )
+}

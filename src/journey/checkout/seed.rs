@@ -1,0 +1,126 @@
+//! Settled instances: decided, published, and older than anything that can still come in time. Of
+//! these only what a later completion or a repeated order needs is kept.
+//!
+//! Two settled instances are not made one any more when a later event carries keys of both.
+
+use super::closure::Closure;
+use super::event::{Detail, Details, Face, RichEvent};
+use super::instance::{By, Instance, Point, State};
+use super::publish::Published;
+use crate::model::record::CheckoutKind;
+use crate::model::time::EventTime;
+
+/// A settled checkout or cart.
+#[derive(Clone, Debug)]
+pub(super) struct Seed {
+    kind: CheckoutKind,
+    state: State,
+    started: Option<Point>,
+    last: Option<Point>,
+    value: Option<i64>,
+    by: Option<By>,
+    kinds: u8,
+    keys: Box<[(usize, u64)]>,
+    step: Option<i32>,
+    face_value: Option<i64>,
+    currency: Option<u32>,
+    details: Details,
+    /// Fingerprint of the event that it is named by.
+    pub(super) anchor: u64,
+    revision: i64,
+    /// Orders counted, by key; without a key, `ordered` says so.
+    pub(super) orders: Box<[u64]>,
+    pub(super) ordered: bool,
+    /// When it can be forgotten.
+    pub(super) until: EventTime,
+}
+
+impl Seed {
+    /// Keeps what is needed of an instance that was published.
+    pub(super) fn of(
+        instance: &Instance,
+        published: &Published,
+        events: &[RichEvent],
+        orders: &[u64],
+        ordered: bool,
+        until: EventTime,
+    ) -> Seed {
+        let face = instance.face_at(events, EventTime::MAX, None);
+        let texts = face.texts.each_ref().map(|text| text.as_deref());
+        Seed {
+            kind: instance.kind,
+            state: instance.state,
+            started: instance.started(),
+            last: instance.last,
+            value: instance.value,
+            by: instance.by,
+            kinds: instance.kinds,
+            keys: instance.keys.clone().into_boxed_slice(),
+            step: face.step,
+            face_value: face.value,
+            currency: face.currency,
+            details: Details::pack(texts),
+            anchor: published.anchor,
+            revision: published.revision,
+            orders: orders.into(),
+            ordered,
+            until,
+        }
+    }
+
+    pub(super) fn kind(&self) -> CheckoutKind {
+        self.kind
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn keys(&self) -> &[(usize, u64)] {
+        &self.keys
+    }
+
+    /// The instance to go on from.
+    pub(super) fn instance(&self, place: usize, closure: &Closure) -> Instance {
+        let mut instance = Instance::new(self.kind);
+        instance.seed = Some(place);
+        instance.state = self.state;
+        instance.start = self.started;
+        instance.last = self.last;
+        instance.value = self.value;
+        instance.by = self.by;
+        instance.keys = self.keys.to_vec();
+        instance.kinds = self.kinds;
+        for root in self.keys.iter().filter_map(|key| closure.root(*key)) {
+            instance.kinds |= closure.kinds(root);
+            instance.roots.push(root);
+        }
+        let text = |detail| self.details.get(detail).map(Into::into);
+        instance.face = Face {
+            step: self.step,
+            value: self.face_value,
+            currency: self.currency,
+            texts: [
+                text(Detail::StepName),
+                text(Detail::PaymentMethod),
+                text(Detail::ShippingMethod),
+                text(Detail::Coupon),
+                text(Detail::AccountType),
+                text(Detail::ErrorCode),
+            ],
+        };
+        instance
+    }
+
+    /// What has been published of it.
+    pub(super) fn published(&self) -> Published {
+        Published {
+            kind: self.kind,
+            anchor: self.anchor,
+            revision: self.revision,
+            started: self.started.map(|s| s.time),
+            told: Vec::new(),
+            outcome: super::publish::outcome_of(self.state),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the state of a customer may reach while it changes: settings, times, and where counts and
+//! facts go.
+
+use super::cells::{Partials, Post, What};
+use super::counts::Counts;
+use super::profile::{ProfileId, Profiles, TenantId};
+use super::settings::Settings;
+use crate::engine::{Fact, Output};
+use crate::model::ids::PartitionId;
+use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
+use compact_str::{CompactString, format_compact};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// Names facts by where in the log they came about.
+#[derive(Debug, Default)]
+pub(super) struct FactIds {
+    prefix: Vec<u8>,
+    offset: i64,
+    side_input: u64,
+    ordinal: u64,
+}
+
+impl FactIds {
+    pub(super) fn new(app: &str, generation: u64, partition: PartitionId) -> FactIds {
+        let prefix = format!("{app}\0journey\0{generation}\0{partition}\0").into_bytes();
+        FactIds { prefix, offset: -1, side_input: 0, ordinal: 0 }
+    }
+
+    /// A record is the next input.
+    pub(super) fn record(&mut self, offset: i64) {
+        self.offset = offset;
+        self.ordinal = 0;
+    }
+
+    /// A side input is next; the position stays.
+    pub(super) fn side_input(&mut self, number: u64) {
+        self.side_input = number;
+        self.ordinal = 0;
+    }
+
+    pub(super) fn last_side_input(&self) -> u64 {
+        self.side_input
+    }
+
+    pub(super) fn next(&mut self) -> CompactString {
+        let mut hash = self.prefix.clone();
+        for number in [self.offset as u64, self.side_input, self.ordinal] {
+            hash.extend_from_slice(&number.to_le_bytes());
+        }
+        self.ordinal += 1;
+        format_compact!("{:032x}", xxh3_128(&hash))
+    }
+}
+
+/// Everything outside of one customer.
+pub(super) struct Context<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) grid: SliceGrid,
+    pub(super) profiles: &'a Profiles,
+    pub(super) partials: &'a mut Partials,
+    pub(super) counts: &'a mut Counts,
+    pub(super) ids: &'a mut FactIds,
+    pub(super) out: &'a mut Vec<Output>,
+    /// The task's clock, or just after the due time of the timer that fires.
+    pub(super) clock: Option<EventTime>,
+    /// The task's clock.
+    pub(super) now: Option<EventTime>,
+    /// The task's watermark.
+    pub(super) watermark: Option<EventTime>,
+}
+
+impl Context<'_> {
+    /// Events older than this are too late.
+    pub(super) fn floor(&self) -> EventTime {
+        self.watermark.map_or(EventTime::MIN, |w| w.minus(self.settings.allowed_lateness))
+    }
+
+    /// True once the clock is later than `at`.
+    pub(super) fn passed(&self, at: EventTime) -> bool {
+        self.clock.is_some_and(|clock| clock > at)
+    }
+
+    /// When to look again at something that is due at `due` by the watermark.
+    pub(super) fn due_by_watermark(&self, due: EventTime) -> EventTime {
+        match (self.now, self.watermark) {
+            // The watermark is behind: no sooner than its distance, and not at every record.
+            (Some(now), Some(watermark)) if now > due => {
+                now.plus(due.since(watermark).max(Millis::from_secs(1)))
+            }
+            _ => due,
+        }
+    }
+
+    pub(super) fn clock_slice(&self) -> Option<Slice> {
+        self.clock.map(|clock| self.grid.slice(clock))
+    }
+
+    /// Counts something that happened at `at` in the series of `profile`.
+    pub(super) fn post(&mut self, at: EventTime, profile: ProfileId, what: What, sign: i64) {
+        let post = Post { slice: self.grid.slice(at), profile, what };
+        self.post_all(&post, sign);
+    }
+
+    /// Counts what was put together before.
+    pub(super) fn post_all(&mut self, post: &Post, sign: i64) {
+        self.partials.post(self.profiles, self.clock_slice(), post, sign);
+        self.counts.post(post, sign);
+    }
+
+    pub(super) fn say(&mut self, fact: Fact) {
+        self.out.push(Output::Fact(fact));
+    }
+}
+
+/// Name of something of a customer's that begins with the event of this fingerprint.
+pub(super) fn name_of(
+    kind: &str,
+    tenant: &str,
+    customer: &str,
+    fingerprint: u64,
+) -> CompactString {
+    let mut hash = Xxh3::new();
+    for part in [kind, tenant, customer] {
+        hash.update(part.as_bytes());
+        hash.update(&[0xFF]);
+    }
+    hash.update(&fingerprint.to_le_bytes());
+    format_compact!("{:032x}", hash.digest128())
+}
+
+/// Identity of an event within its customer: hash of its source and id.
+pub(super) fn fingerprint(source: &str, id: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(source.as_bytes());
+    hash.update(&[0]);
+    hash.update(id.as_bytes());
+    hash.digest()
+}
+
+/// Who a state belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Who {
+    pub(super) tenant: TenantId,
+    pub(super) customer: CompactString,
+}

@@ -1,0 +1,205 @@
+//! Records of sessions: when the clock passes the end of one, when late events change it, and once
+//! more when nothing can change it any more.
+
+use super::context::{Context, Who};
+use super::customer::Stored;
+use super::profile::ProfileId;
+use super::sessions::{Session, session_id};
+use crate::engine::Fact;
+use crate::model::dimension::OTHER;
+use crate::model::figures::Money;
+use crate::model::record::{PathStep, SCHEMA_VERSION, SessionRecord, SessionStatus, Value};
+use crate::model::time::EventTime;
+use compact_str::CompactString;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Money that counts for sessions: when, whose event, how much.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Earned {
+    /// Fingerprint of the event.
+    pub(super) fingerprint: u64,
+    pub(super) session: u64,
+    pub(super) currency: u32,
+    pub(super) minor: i64,
+}
+
+/// Publishes what is due; drops sessions that are final. Returns when to look again.
+pub(super) fn publish(
+    who: &Who,
+    sessions: &mut Vec<Session>,
+    events: &[Stored],
+    earned: &[Earned],
+    ctx: &mut Context<'_>,
+) -> Option<EventTime> {
+    let mut next: Option<EventTime> = None;
+    let mut look_again = |at: EventTime| next = Some(next.map_or(at, |n: EventTime| n.min(at)));
+    sessions.retain_mut(|session| {
+        let closes = session.closes(ctx);
+        if !ctx.passed(closes) {
+            look_again(closes);
+            return true;
+        }
+        let settled = closes.plus(ctx.settings.allowed_lateness);
+        let is_final = ctx.passed(settled) && ctx.watermark.is_some_and(|w| w > settled);
+        if session.dirty || is_final {
+            say(who, session, is_final, events, earned, ctx);
+        }
+        if !is_final {
+            look_again(ctx.due_by_watermark(settled));
+        }
+        !is_final
+    });
+    next
+}
+
+/// Publishes the session if what there is to say is new.
+fn say(
+    who: &Who,
+    session: &mut Session,
+    is_final: bool,
+    events: &[Stored],
+    earned: &[Earned],
+    ctx: &mut Context<'_>,
+) {
+    session.dirty = false;
+    let mut record = record(who, session, events, earned, ctx);
+    let digest = digest(&record);
+    let changed = session.revisions > 0 && digest != session.digest;
+    session.amended |= changed;
+    if session.revisions > 0 && !changed && !is_final {
+        return;
+    }
+    session.digest = digest;
+    if session.amended {
+        record.status = SessionStatus::Amended;
+    }
+    record.revision = i64::from(session.revisions);
+    record.is_final = is_final;
+    record.id = ctx.ids.next();
+    session.revisions += 1;
+    ctx.say(Fact::Session(Box::new(record)));
+}
+
+/// Takes a published session back: it has become part of the one that begins with `into`.
+pub(super) fn merged(who: &Who, session: &Session, into: u64, ctx: &mut Context<'_>) {
+    let mut record = record(who, session, &[], &[], ctx);
+    record.status = SessionStatus::Merged;
+    record.merged_into = Some(session_id(ctx, who, into));
+    record.revision = i64::from(session.revisions);
+    record.is_final = true;
+    record.id = ctx.ids.next();
+    ctx.say(Fact::Session(Box::new(record)));
+}
+
+fn record(
+    who: &Who,
+    session: &Session,
+    events: &[Stored],
+    earned: &[Earned],
+    ctx: &Context<'_>,
+) -> SessionRecord {
+    let facts = &session.facts;
+    let mut path: Vec<(ProfileId, EventTime)> = Vec::new();
+    let mut channels: Vec<ProfileId> = vec![facts.first_profile];
+    let mut stage = facts.first_profile;
+    let mut money = Money::none();
+    if let Some(frozen) = &session.frozen {
+        path.clone_from(&frozen.path);
+        channels.clone_from(&frozen.channels);
+        stage = frozen.stage;
+        for (currency, minor) in &frozen.value {
+            money.add(ctx.profiles.currency(*currency), *minor);
+        }
+    }
+    // Live events follow the frozen ones; a session's own lie between its start and end.
+    let from = events.partition_point(|e| e.time < facts.start);
+    for event in events[from..].iter().take_while(|e| e.time <= facts.end) {
+        if event.tag != session.tag {
+            continue;
+        }
+        let profile = ctx.profiles.get(event.profile);
+        if path.len() < ctx.settings.path_max {
+            path.push((event.profile, event.time));
+        }
+        if !channels.iter().any(|c| ctx.profiles.get(*c).channel == profile.channel) {
+            channels.push(event.profile);
+        }
+        if profile.stage_rank > ctx.profiles.get(stage).stage_rank {
+            stage = event.profile;
+        }
+    }
+    for order in earned.iter().filter(|e| e.session == facts.first) {
+        money.add(ctx.profiles.currency(order.currency), i128::from(order.minor));
+    }
+    let value: Value = money.sums().iter().cloned().collect();
+    let reached = ctx.profiles.get(stage);
+    SessionRecord {
+        schema_version: SCHEMA_VERSION,
+        id: CompactString::default(),
+        tenant: ctx.profiles.tenant(who.tenant).clone(),
+        customer: who.customer.clone(),
+        session_id: session_id(ctx, who, facts.first),
+        status: SessionStatus::Closed,
+        merged_into: None,
+        start: facts.start,
+        end: facts.end,
+        events: i64::from(facts.events),
+        entry_channel: ctx.profiles.get(facts.first_profile).channel.clone(),
+        channels: channels.iter().map(|c| ctx.profiles.get(*c).channel.clone()).collect(),
+        stage_reached: if reached.stage_rank == 0 {
+            CompactString::const_new(OTHER)
+        } else {
+            reached.stage.clone()
+        },
+        path_truncated: path.len() < facts.events as usize,
+        path: path
+            .into_iter()
+            .map(|(profile, at)| {
+                let profile = ctx.profiles.get(profile);
+                PathStep {
+                    touchpoint: profile.touchpoint.clone(),
+                    action: profile.action.clone(),
+                    at,
+                }
+            })
+            .collect(),
+        engaged: facts.engaged.is_some(),
+        converted: facts.converted,
+        value,
+        revision: 0,
+        is_final: false,
+    }
+}
+
+/// Hash of everything in the record that events can change.
+fn digest(record: &SessionRecord) -> u64 {
+    let mut hash = Xxh3::new();
+    for number in [
+        record.start.as_ms(),
+        record.end.as_ms(),
+        record.events,
+        i64::from(record.engaged),
+        i64::from(record.converted),
+        record.path.len() as i64,
+    ] {
+        hash.update(&number.to_le_bytes());
+    }
+    let mut text = |text: &str| {
+        hash.update(text.as_bytes());
+        hash.update(&[0xFF]);
+    };
+    for channel in &record.channels {
+        text(channel);
+    }
+    text(&record.stage_reached);
+    for step in &record.path {
+        text(&step.touchpoint);
+        text(&step.action);
+        text(&step.at.as_ms().to_string());
+    }
+    for (currency, minor) in &record.value {
+        text(currency);
+        text(&minor.to_string());
+    }
+    hash.digest()
+}
