@@ -1,6 +1,6 @@
 //! `touchline config`: the effective configuration, masked; its JSON Schema.
 
-use super::{Failure, load};
+use super::{Failure, load_offline};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ impl Config {
             What::Show { config } if config.is_empty() => {
                 print!("{}", crate::config::default_yaml());
             }
-            What::Show { config } => print!("{}", load(&config)?.effective_yaml()),
+            What::Show { config } => print!("{}", load_offline(&config)?.effective_yaml()),
         }
         Ok(())
     }

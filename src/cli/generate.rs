@@ -38,7 +38,10 @@ impl Generate {
         let plan = crate::app::generate::plan(&self.scenario, self.seed, self.events, self.rate)
             .map_err(Failure::Usage)?;
         match self.target.out {
-            Some(out) => crate::app::generate::to_files(plan, &out)?,
+            Some(out) => {
+                let settings = super::load_offline(&[])?;
+                crate::app::generate::to_files(plan, &settings, &out)?;
+            }
             None => crate::app::generate::to_kafka(plan, &load(&self.target.config)?)?,
         }
         Ok(())

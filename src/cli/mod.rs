@@ -110,6 +110,11 @@ fn load(files: &[PathBuf]) -> Result<Settings, Failure> {
     Ok(crate::config::load(files, std::env::vars())?)
 }
 
+/// The same for commands that read no source topics: `sources` may be empty.
+fn load_offline(files: &[PathBuf]) -> Result<Settings, Failure> {
+    Ok(crate::config::load_offline(files, std::env::vars())?)
+}
+
 /// Writes a whole file.
 fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {
     let failed = |e| Failure::Failed(format!("{} cannot be written: {e}", path.display()));

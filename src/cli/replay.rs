@@ -1,6 +1,6 @@
 //! `touchline replay`: the same folds over files, without Kafka.
 
-use super::{Failure, load};
+use super::{Failure, load_offline};
 use crate::app::replay::{self, Options};
 use clap::Args;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let settings = load(&self.config)?;
+        let settings = load_offline(&self.config)?;
         let options = Options {
             inputs: self.input,
             out: self.out,

@@ -1,7 +1,8 @@
 //! `touchline run`: the pipeline on Kafka.
 
 use super::{Failure, load};
-use crate::app::run::{self, Role};
+use crate::app::pipeline::Role;
+use crate::app::run;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ pub(super) struct Run {
     #[arg(long, required = true, num_args = 1..)]
     config: Vec<PathBuf>,
     /// Roles to run; all of them by default.
-    #[arg(long, value_delimiter = ',', value_enum)]
+    #[arg(long, value_delimiter = ',', value_parser = role)]
     roles: Vec<Role>,
     /// Ends once everything that was in the source topics at the start has passed through all roles.
     #[arg(long)]
@@ -37,4 +38,9 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    let known = Role::ALL.into_iter().find(|role| role.name() == name);
+    known.ok_or_else(|| "roles are ingest, journey, rollup and relay".to_owned())
 }

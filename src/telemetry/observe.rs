@@ -6,13 +6,7 @@ use crate::model::record::{CheckoutKind, Transition};
 
 impl Metrics {
     /// Counts what a task of `role` on `partition` observed.
-    pub fn observe(&self, role: &str, partition: i32, observations: &[Observation]) {
-        for observation in observations {
-            self.observe_one(role, partition, observation);
-        }
-    }
-
-    fn observe_one(&self, role: &str, partition: i32, observation: &Observation) {
+    pub fn observe(&self, role: &str, partition: i32, observation: &Observation) {
         let outcome = |name: &str, n: u64| self.add(Metric::Touchpoints, &[name], n as f64);
         match observation {
             Observation::EventsIn(n) => outcome("in", *n),
@@ -66,6 +60,9 @@ impl Metrics {
             }
             Observation::Timers(n) => {
                 self.set(Metric::TimersPending, &[role, &partition.to_string()], *n as f64);
+            }
+            Observation::UnknownWord { dimension, n } => {
+                self.add(Metric::UnknownWords, &[dimension], *n as f64);
             }
             Observation::RepeatedFlush => self.add(Metric::RepeatedFlushes, &[], 1.0),
         }

@@ -7,6 +7,7 @@ use crate::kafka::registry::Registry;
 use crate::kafka::task::{OutRecord, Produced, Record};
 use crate::model::reject::Reject;
 use crate::model::topic::Topic;
+use crate::telemetry::Metrics;
 use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +24,8 @@ pub struct Context {
     pub registry: Option<Arc<Registry>>,
     /// Writer schemas from files, by id.
     pub schemas: BTreeMap<u32, String>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
     /// Counts of the run.
     totals: Mutex<Totals>,
 }
@@ -35,8 +38,9 @@ impl Context {
         encoding: Encoding,
         registry: Option<Arc<Registry>>,
         schemas: BTreeMap<u32, String>,
+        metrics: Arc<Metrics>,
     ) -> Context {
-        Context { app, names, encoding, registry, schemas, totals: Mutex::default() }
+        Context { app, names, encoding, registry, schemas, metrics, totals: Mutex::default() }
     }
 
     /// The counts of the run. Hold it for moments only: once per record or batch.

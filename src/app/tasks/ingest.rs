@@ -136,11 +136,19 @@ impl IngestTask {
         reports.insert(key, self.task.report(idle, waited));
     }
 
+    fn observe(&mut self) {
+        let mut observations = Vec::new();
+        self.task.observe(&mut observations);
+        for observation in &observations {
+            self.context.metrics.observe("ingest", self.partition.get(), observation);
+        }
+    }
+
     /// True if this partition is to wait for slower ones.
     fn is_ahead(&self) -> bool {
         let reports = self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let all = reports.iter().map(|(key, report)| (key, *report));
-        ahead(all, self.max_drift).contains(&&(self.source.name.clone(), self.partition.get()))
+        let all = reports.iter().map(|(key, report)| (key.clone(), *report));
+        ahead(all, self.max_drift).contains(&(self.source.name.clone(), self.partition.get()))
     }
 
     fn write(&mut self, out: &mut Produced) {
@@ -240,7 +248,7 @@ impl Task for IngestTask {
         caught_up: bool,
         out: &mut Produced,
     ) -> Result<(), TaskError> {
-        self.task.observe(&mut out.observations);
+        self.observe();
         let idle = caught_up && waited >= self.idle_timeout;
         if self.marked.is_none_or(|at| at.elapsed() >= MARK_INTERVAL) {
             let waited = if idle { waited } else { Millis::ZERO };
@@ -250,7 +258,7 @@ impl Task for IngestTask {
     }
 
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
-        self.task.observe(&mut out.observations);
+        self.observe();
         // Everything has been read: this partition holds nobody back any more.
         self.mark(true, Millis::ZERO, out);
         Ok(())

@@ -34,6 +34,7 @@ impl TaskFactory for Journeys {
         let settings = self.parts.journey_settings(partition, self.partitions);
         Ok(Box::new(JourneyTask {
             context: self.context.clone(),
+            partition,
             decoder: Decoder::new(self.context.clone(), self.max_bytes),
             journey: Journey::new(settings),
             direct: self.direct.clone(),
@@ -48,6 +49,7 @@ impl TaskFactory for Journeys {
 
 struct JourneyTask {
     context: Arc<Context>,
+    partition: PartitionId,
     decoder: Decoder,
     journey: Journey,
     direct: Option<String>,
@@ -73,7 +75,9 @@ impl JourneyTask {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
-                Output::Observation(observation) => out.observations.push(observation),
+                Output::Observation(observation) => {
+                    self.context.metrics.observe("journey", self.partition.get(), &observation);
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ impl TaskFactory for Rollups {
     fn create(&self, _topic: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
         Ok(Box::new(RollupTask {
             context: self.context.clone(),
+            partition,
             rollup: self.parts.rollup_task(partition, self.journey_partitions),
             outputs: Vec::new(),
             scratch: Vec::new(),
@@ -34,6 +35,7 @@ impl TaskFactory for Rollups {
 
 struct RollupTask {
     context: Arc<Context>,
+    partition: PartitionId,
     rollup: Rollup,
     outputs: Vec<Output>,
     scratch: Vec<Produce>,
@@ -54,7 +56,9 @@ impl Task for RollupTask {
         for output in self.outputs.drain(..) {
             match output {
                 Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
-                Output::Observation(observation) => out.observations.push(observation),
+                Output::Observation(observation) => {
+                    self.context.metrics.observe("rollup", self.partition.get(), &observation);
+                }
             }
         }
         Ok(())
