@@ -245,6 +245,16 @@ impl Pipeline {
         self.exported.export(&self.tasks.totals(), &self.metrics);
     }
 
+    /// Takes the ends of the sources anew: what is there now is to be read before the run ends.
+    ///
+    /// # Errors
+    /// If the cluster cannot be asked.
+    pub fn expect_sources(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let topics = settings.sources.values().map(|s| s.topic.as_str());
+        self.source_ends = ends_of(&self.connection, topics)?;
+        Ok(())
+    }
+
     /// A bounded run, before its first step.
     pub fn finishing(&self) -> Finishing {
         let all = [Role::Relay, Role::Rollup, Role::Journey, Role::Ingest];

@@ -51,7 +51,8 @@ pub fn run(settings: &Settings, roles: &[Role], stop_at_end: bool) -> anyhow::Re
 
 type Shared = Arc<Mutex<Pipeline>>;
 
-fn finish(pipeline: &Shared, stopped: &AtomicBool) -> anyhow::Result<()> {
+/// Ends a bounded run, or stops waiting for that when `stopped` is set.
+pub(super) fn finish(pipeline: &Shared, stopped: &AtomicBool) -> anyhow::Result<()> {
     let mut finishing = {
         let pipeline = pipeline.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         pipeline.finishing()
