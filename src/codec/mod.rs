@@ -22,6 +22,7 @@ mod encode;
 mod fields;
 pub mod flush;
 mod json;
+mod leaves;
 pub mod murmur2;
 pub mod recorded;
 pub mod schemas;

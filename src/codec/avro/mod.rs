@@ -5,5 +5,6 @@
 
 pub(crate) mod cursor;
 pub(crate) mod plan;
+mod resolve;
 pub(crate) mod shape;
 pub(crate) mod write;

@@ -11,8 +11,9 @@
 //! timestamps, decimals and doubles do not become times or money: that is `IncompatibleSchema`.
 
 use super::cursor::Cursor;
-use super::shape::{Field, Shape, ShapeId, Shapes, Unit};
-use crate::codec::slots::{Decoded, Filled, Kind, Slot};
+use super::resolve::incompatible;
+use super::shape::{Shape, ShapeId, Shapes, Unit};
+use crate::codec::slots::{Decoded, Filled, Slot};
 use crate::codec::tree::Tree;
 use crate::model::reject::{Reject, RejectReason};
 
@@ -81,7 +82,7 @@ impl Plan {
 
 /// One step.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(super) enum Step {
     SkipText,
     SkipOptText,
     SkipLong,
@@ -97,7 +98,7 @@ enum Step {
 
 /// What a step that is not one of the common ones does.
 #[derive(Debug)]
-enum Read {
+pub(super) enum Read {
     Skip(ShapeId),
     Null,
     Text(Slot),
@@ -114,56 +115,11 @@ enum Read {
 /// The steps for one writer schema.
 #[derive(Debug)]
 pub(crate) struct DecodePlan {
-    steps: Vec<Step>,
-    reads: Vec<Read>,
-}
-
-/// Fields without a default in the contract.
-const REQUIRED: [Slot; 6] =
-    [Slot::Id, Slot::Source, Slot::EventTime, Slot::Channel, Slot::Touchpoint, Slot::Action];
-
-fn incompatible(slot: Slot) -> Reject {
-    Reject::field(RejectReason::IncompatibleSchema, slot.name())
+    pub(super) steps: Vec<Step>,
+    pub(super) reads: Vec<Read>,
 }
 
 impl DecodePlan {
-    fn compile(shapes: &Shapes) -> Result<DecodePlan, Reject> {
-        let Shape::Record(fields) = shapes.root() else {
-            return Err(Reject::whole(RejectReason::IncompatibleSchema));
-        };
-        let mut plan = DecodePlan { steps: Vec::with_capacity(fields.len()), reads: Vec::new() };
-        let mut found = 0u64;
-        for field in fields {
-            let slot = slot_of(field, fields);
-            found |= slot.map_or(0, Slot::bit);
-            let step = match slot {
-                Some(slot) => fast(shapes, field.shape, slot),
-                None => fast_skip(shapes, field.shape),
-            };
-            let step = match step {
-                Some(step) => step,
-                None => {
-                    let read = match (slot, &*field.name) {
-                        (Some(slot), _) => read(shapes, field.shape, slot)?,
-                        (None, "campaign") => nested(shapes, field.shape, &Slot::of_campaign)?,
-                        (None, "origin") if is_origin(shapes, field.shape) => {
-                            nested(shapes, field.shape, &Slot::of_origin)?
-                        }
-                        (None, _) => Read::Skip(field.shape),
-                    };
-                    plan.reads.push(read);
-                    // A schema has far fewer fields than that.
-                    Step::Read(plan.reads.len() as u32 - 1)
-                }
-            };
-            plan.steps.push(step);
-        }
-        match REQUIRED.into_iter().find(|slot| found & slot.bit() == 0) {
-            Some(slot) => Err(incompatible(slot)),
-            None => Ok(plan),
-        }
-    }
-
     fn decode<'a>(&self, shapes: &'a Shapes, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         let mut cursor = Cursor::new(body);
         let mut filled = Filled::new();
@@ -260,126 +216,4 @@ impl Read {
             Read::Wrong(slot) => Err(incompatible(*slot)),
         }
     }
-}
-
-/// The slot of a field: by its name; by an alias only if no other field has that name.
-fn slot_of(field: &Field, all: &[Field]) -> Option<Slot> {
-    Slot::by_name(&field.name).or_else(|| {
-        let mut aliases = field.aliases.iter();
-        aliases.find(|alias| all.iter().all(|f| f.name != **alias)).and_then(|a| Slot::by_name(a))
-    })
-}
-
-/// True for a type that fits the slot in one step.
-fn fits(shape: &Shape, slot: Slot) -> Option<Step> {
-    match (shape, slot.kind()) {
-        (Shape::Text | Shape::Bytes, Kind::Text) => Some(Step::Text(slot)),
-        (Shape::Long(Unit::Plain | Unit::Millis), Kind::Time) => Some(Step::Long(slot)),
-        (Shape::Long(Unit::Plain), Kind::Long) => Some(Step::Long(slot)),
-        (Shape::Boolean, Kind::Bool) => Some(Step::Bool(slot)),
-        _ => None,
-    }
-}
-
-/// The second branch of a `["null", T]`.
-fn nullable(shapes: &Shapes, shape: ShapeId) -> Option<&Shape> {
-    match shapes.get(shape) {
-        Shape::Union(branches) => match **branches {
-            [null, other] if matches!(shapes.get(null), Shape::Null) => Some(shapes.get(other)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn fast(shapes: &Shapes, shape: ShapeId, slot: Slot) -> Option<Step> {
-    match nullable(shapes, shape) {
-        None => fits(shapes.get(shape), slot),
-        Some(inner) => match fits(inner, slot)? {
-            Step::Text(slot) => Some(Step::OptText(slot)),
-            Step::Long(slot) => Some(Step::OptLong(slot)),
-            _ => None,
-        },
-    }
-}
-
-fn fast_skip(shapes: &Shapes, shape: ShapeId) -> Option<Step> {
-    match shapes.get(shape) {
-        Shape::Text | Shape::Bytes => Some(Step::SkipText),
-        Shape::Long(_) => Some(Step::SkipLong),
-        _ => match nullable(shapes, shape)? {
-            Shape::Text | Shape::Bytes => Some(Step::SkipOptText),
-            Shape::Long(_) => Some(Step::SkipOptLong),
-            _ => None,
-        },
-    }
-}
-
-/// Reads `shape` into `slot`. A union may have branches that do not fit, as long as one does.
-fn read(shapes: &Shapes, shape: ShapeId, slot: Slot) -> Result<Read, Reject> {
-    Ok(match (shapes.get(shape), slot.kind()) {
-        (Shape::Null, _) => Read::Null,
-        (Shape::Text | Shape::Bytes, Kind::Text) => Read::Text(slot),
-        (Shape::Enum(_), Kind::Text) => Read::Symbol(slot, shape),
-        (Shape::Int, Kind::Int | Kind::Long | Kind::Time) => Read::Int(slot),
-        (Shape::Long(Unit::Plain), Kind::Long) => Read::Long(slot, Unit::Plain),
-        (Shape::Long(unit), Kind::Time) if *unit != Unit::Local => Read::Long(slot, *unit),
-        (Shape::Boolean, Kind::Bool) => Read::Bool(slot),
-        (Shape::Union(branches), _) => {
-            let reads: Vec<Read> = branches
-                .iter()
-                .map(|branch| read(shapes, *branch, slot).unwrap_or(Read::Wrong(slot)))
-                .collect();
-            if !reads.iter().any(|r| !matches!(r, Read::Wrong(_) | Read::Null)) {
-                return Err(incompatible(slot));
-            }
-            Read::Union(reads.into())
-        }
-        _ => return Err(incompatible(slot)),
-    })
-}
-
-/// Reads some fields of a nested record, which may be one branch of a union.
-fn nested(
-    shapes: &Shapes,
-    shape: ShapeId,
-    slot_of: &dyn Fn(&str) -> Option<Slot>,
-) -> Result<Read, Reject> {
-    Ok(match shapes.get(shape) {
-        Shape::Record(fields) => {
-            let reads: Result<Box<[Read]>, Reject> = fields
-                .iter()
-                .map(|field| match slot_of(&field.name) {
-                    Some(slot) => read(shapes, field.shape, slot),
-                    None => Ok(Read::Skip(field.shape)),
-                })
-                .collect();
-            Read::Record(reads?)
-        }
-        Shape::Union(branches) => {
-            let reads: Result<Box<[Read]>, Reject> = branches
-                .iter()
-                .map(|branch| match shapes.get(*branch) {
-                    Shape::Record(_) => nested(shapes, *branch, slot_of),
-                    _ => Ok(Read::Skip(*branch)),
-                })
-                .collect();
-            Read::Union(reads?)
-        }
-        _ => Read::Skip(shape),
-    })
-}
-
-/// True if the field is what `ingest` writes, and not a word of some other producer's.
-fn is_origin(shapes: &Shapes, shape: ShapeId) -> bool {
-    let record = match shapes.get(shape) {
-        Shape::Union(_) => nullable(shapes, shape),
-        other => Some(other),
-    };
-    let Some(Shape::Record(fields)) = record else {
-        return false;
-    };
-    ["source", "partition", "offset", "watermark"]
-        .iter()
-        .all(|name| fields.iter().any(|field| *field.name == **name))
 }
