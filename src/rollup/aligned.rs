@@ -149,3 +149,108 @@ impl Aligned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window of the first minute with `started` checkouts, of which `undecided` are.
+    fn window(started: i64, undecided: i64) -> Aligned {
+        let mut window = Aligned::default();
+        window.figures.events = started;
+        window.cohort.started = started;
+        window.cohort.completed = started - undecided;
+        window
+    }
+
+    /// Decides at clock and watermark (seconds): `revision mature? final?`, next clock and watermark.
+    #[track_caller]
+    fn check(window: &mut Aligned, clock: i64, watermark: i64, expected: &str) {
+        let now = Moment::for_tests(clock, watermark);
+        let verdict = window.decide(EventTime::from_ms(60_000), &now, &Plan::for_tests());
+        let secs = |at: Option<EventTime>| {
+            at.map_or("-".to_owned(), |at| (at.as_ms() / 1_000).to_string())
+        };
+        let got = format!(
+            "{}{}{} {} {}",
+            verdict.revision.map_or("-".to_owned(), |n| format!("r{n}")),
+            if verdict.mature { " mature" } else { "" },
+            if verdict.over { " over" } else { "" },
+            secs(verdict.clock),
+            secs(verdict.watermark),
+        );
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn mature_is_t_past_the_end_with_at_most_a_twentieth_undecided() {
+        check(&mut window(20, 1), 350, 0, "r0 360 4260");
+        check(&mut window(20, 1), 360, 0, "r0 mature - 4260");
+        check(&mut window(20, 2), 360, 0, "r0 - 4260");
+        check(&mut window(19, 1), 360, 0, "r0 - 4260");
+    }
+
+    #[test]
+    fn maturity_is_worth_a_revision_only_with_a_cohort() {
+        let mut with = window(20, 1);
+        check(&mut with, 60, 0, "r0 360 4260");
+        check(&mut with, 360, 0, "r1 mature - 4260");
+        let mut without = window(0, 0);
+        without.figures.events = 3;
+        check(&mut without, 60, 0, "r0 360 660");
+        check(&mut without, 360, 0, "- mature - 660");
+    }
+
+    #[test]
+    fn final_is_the_lateness_past_end_and_decision_or_the_age() {
+        check(&mut window(1, 0), 700, 659, "r0 mature - 660");
+        check(&mut window(1, 0), 700, 660, "r0 mature over - -");
+        let mut decided = window(1, 0);
+        decided.cohort.latest_decision = Some(Slice::from_number(9));
+        check(&mut decided, 700, 699, "r0 mature - 700");
+        check(&mut decided, 710, 700, "- mature 760 -");
+        check(&mut decided, 760, 750, "r1 mature over - -");
+        check(&mut window(1, 1), 4_260, 4_259, "r0 - 4260");
+        check(&mut window(1, 1), 4_260, 4_260, "r0 over - -");
+        // A decision beyond the age does not prolong it.
+        decided.cohort.latest_decision = Some(Slice::from_number(9_999));
+        decided.shown = None;
+        check(&mut decided, 4_260, 4_260, "r0 mature over - -");
+    }
+
+    #[test]
+    fn revisions_keep_a_minute_apart_and_say_something_new() {
+        let mut window = window(1, 0);
+        check(&mut window, 60, 0, "r0 360 660");
+        window.figures.events += 1;
+        check(&mut window, 70, 0, "- 120 660");
+        window.figures.events -= 1;
+        check(&mut window, 120, 0, "- 360 660");
+        window.customers += 1;
+        check(&mut window, 130, 0, "r1 360 660");
+        check(&mut window, 700, 660, "r2 mature over - -");
+    }
+
+    #[test]
+    fn an_empty_window_is_worth_a_record_only_after_one_that_was_not() {
+        check(&mut Aligned::default(), 60, 0, "- 360 660");
+        check(&mut Aligned::default(), 700, 660, "- mature over - -");
+        check(&mut Aligned::following(), 60, 0, "r0 360 660");
+    }
+
+    #[test]
+    fn a_customer_counts_at_its_first_slice_in_the_window() {
+        let check = |slice: i64, back: u32, customers: i64| {
+            let mut window = Aligned::default();
+            let links = vec![crate::model::figures::Link { back, n: 2 }];
+            let delta = Delta { links, ..Delta::default() };
+            window.add(Slice::from_number(6), Slice::from_number(slice), &delta);
+            assert_eq!(window.customers, customers);
+        };
+        check(6, 0, 2);
+        check(6, 1, 2);
+        check(8, 2, 0);
+        check(8, 3, 2);
+        check(11, 0, 2);
+    }
+}

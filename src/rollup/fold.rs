@@ -73,12 +73,7 @@ impl Rollup {
                 .entry(name.clone())
                 .or_insert_with(|| Tenant::new(name.clone(), &self.plan));
             let numbers: Vec<u32> = of_tenant.series.iter().map(|s| tenant.series(s)).collect();
-            for cell in &of_tenant.cells {
-                self.inbox.put(name, numbers[cell.series as usize], cell);
-            }
-            for evidence in &of_tenant.evidence {
-                self.inbox.put_evidence(name, flush.partition, *evidence);
-            }
+            self.inbox.put(flush.partition, of_tenant, &numbers);
         }
         self.inbox.report(flush);
         self.advance(out);

@@ -7,7 +7,7 @@
 
 use super::settings::Settings;
 use crate::engine::progress::{Report, combine};
-use crate::model::figures::{Cell, Cohort, Figures, Flush, Link, SliceEvidence};
+use crate::model::figures::{Cohort, Figures, Flush, Link, TenantCells};
 use crate::model::ids::PartitionId;
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use compact_str::CompactString;
@@ -93,7 +93,7 @@ pub(super) struct Inbox {
     journeys: BTreeMap<i32, Journey>,
     clock: Option<EventTime>,
     watermark: Option<EventTime>,
-    /// Watermark of the last step asked for.
+    /// Watermark of the last step made: what was final then is final.
     stepped: EventTime,
     pending: BTreeMap<Slice, BTreeMap<CompactString, Bucket>>,
 }
@@ -161,28 +161,29 @@ impl Inbox {
         true
     }
 
-    /// Puts a cell where it is due: at its own step, or at the present one if that has passed.
-    pub(super) fn put(&mut self, tenant: &CompactString, series: u32, cell: &Cell) {
-        let delta = self.bucket(cell.due, tenant).cells.entry((cell.slice, series)).or_default();
-        delta.figures.add(&cell.figures, 1);
-        delta.cohort.add(&cell.cohort);
-        delta.links.extend_from_slice(&cell.links);
-    }
-
-    /// Puts evidence where it is due.
-    pub(super) fn put_evidence(&mut self, tenant: &CompactString, from: i32, of: SliceEvidence) {
-        let stretch = Stretch { partition: from, from: of.from, to: of.to };
-        self.bucket(of.due, tenant).evidence.push((of.slice, stretch));
+    /// Puts a tenant's cells where they are due: at their own step, or at the present one if that
+    /// has passed. `numbers` are those of the flush's series.
+    pub(super) fn put(&mut self, from: i32, of_tenant: &TenantCells, numbers: &[u32]) {
+        for cells in of_tenant.cells.chunk_by(|a, b| a.due == b.due) {
+            let bucket = self.bucket(cells[0].due, &of_tenant.tenant);
+            for cell in cells {
+                let at = (cell.slice, numbers[cell.series as usize]);
+                let delta = bucket.cells.entry(at).or_default();
+                delta.figures.add(&cell.figures, 1);
+                delta.cohort.add(&cell.cohort);
+                delta.links.extend_from_slice(&cell.links);
+            }
+        }
+        for of in &of_tenant.evidence {
+            let stretch = Stretch { partition: from, from: of.from, to: of.to };
+            self.bucket(of.due, &of_tenant.tenant).evidence.push((of.slice, stretch));
+        }
     }
 
     fn bucket(&mut self, due: Slice, tenant: &CompactString) -> &mut Bucket {
         let open = self.clock.map_or(due, |clock| self.grid.slice(clock));
         let step = self.pending.entry(due.max(open)).or_default();
-        // Not `entry`: the tenant is cloned once per step only.
-        if !step.contains_key(tenant) {
-            step.insert(tenant.clone(), Bucket::default());
-        }
-        step.get_mut(tenant).expect("it has just been made sure of")
+        step.entry(tenant.clone()).or_default()
     }
 
     /// The first step for which cells wait.
@@ -231,7 +232,7 @@ impl Inbox {
 
     /// Time as `step` sees it; steps only ever grow.
     pub(super) fn moment(&mut self, step: Slice) -> Moment {
-        let (before, _, _) = self.times(step.plus(-1));
+        let before = self.stepped;
         let (watermark, marks, closed) = self.times(step);
         Moment {
             step,
@@ -283,5 +284,43 @@ impl Inbox {
             .map(|(b, partition)| (b.report.clock, partition))
             .min()
             .map(|(_, partition)| partition)
+    }
+}
+
+#[cfg(test)]
+impl Moment {
+    /// A step that ends at `end` seconds, with the watermark at `watermark` seconds.
+    pub(super) fn for_tests(end: i64, watermark: i64) -> Moment {
+        let end = EventTime::from_ms(end * 1_000);
+        let watermark = EventTime::from_ms(watermark * 1_000);
+        let step = SliceGrid::new(Millis::from_secs(10)).slice(end).plus(-1);
+        Moment {
+            step,
+            end,
+            watermark,
+            floor: EventTime::MIN,
+            marks: vec![watermark],
+            closed: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completeness_is_the_share_that_passed() {
+        let at = |secs: i64| EventTime::from_ms(secs * 1_000);
+        let mut moment = Moment::for_tests(100, 0);
+        moment.marks = vec![at(10), at(20), at(20), at(30)];
+        let check = |secs: i64, share: f64| assert_eq!(moment.completeness(at(secs)), share);
+        check(10, 1.0);
+        check(11, 0.75);
+        check(20, 0.75);
+        check(30, 0.25);
+        check(31, 0.0);
+        moment.marks.clear();
+        assert_eq!(moment.completeness(at(10)), 1.0);
     }
 }

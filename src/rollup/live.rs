@@ -38,20 +38,30 @@ impl Live {
         self.panes.entry(pane).or_default().add(figures, 1);
     }
 
-    /// Adds a link to `slice`, which became known at `step`.
-    pub(super) fn link(&mut self, window: &Window, slice: Slice, step: Slice, link: Link) {
+    /// Adds links to `slice`, which became known at `step`.
+    ///
+    /// A link counts for the ends in max(p, q + m)..p + m, and is seen at the ends of panes, that is
+    /// from the pane of the one to before the pane of the other.
+    pub(super) fn link(&mut self, window: &Window, slice: Slice, step: Slice, links: &[Link]) {
         let to = slice.number();
-        let until = to + window.slices;
-        let from = match link.back {
-            0 => to,
-            back => to.max(until - i64::from(back)),
-        };
-        // Distinct for the ends in from..until; seen at the ends of panes, that is these panes.
-        let (from, until) = (window.pane(from), window.pane(until));
-        if from < until {
-            let present = window.pane(step.number());
-            self.change(from - present, i64::from(link.n));
-            self.change(until - present, -i64::from(link.n));
+        let (pane, present) = (window.pane(to), window.pane(step.number()));
+        let into_pane = to - pane * window.slide;
+        let mut all = 0;
+        let mut at_once = 0;
+        for link in links {
+            let n = i64::from(link.n);
+            all += n;
+            let wait = window.slices - i64::from(link.back);
+            if link.back == 0 || wait <= 0 {
+                at_once += n;
+            } else {
+                let panes = (into_pane + wait).unsigned_abs() / window.slide.unsigned_abs();
+                self.change(pane + panes.cast_signed() - present, n);
+            }
+        }
+        if !links.is_empty() {
+            self.change(pane - present, at_once);
+            self.change(window.pane(to + window.slices) - present, -all);
         }
     }
 
@@ -104,5 +114,59 @@ impl Live {
     /// Distinct customers of the last slide.
     pub(super) fn customers(&self) -> i64 {
         self.customers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Plan;
+    use super::*;
+
+    fn events(n: i64) -> Figures {
+        Figures { events: n, ..Figures::default() }
+    }
+
+    /// Six slices long, sliding by three: events and customers at each slide; `-` where silent.
+    fn slides(live: &mut Live, steps: std::ops::Range<i64>) -> String {
+        let window = &Plan::for_tests().windows[0];
+        let mut said = Vec::new();
+        for step in steps.map(Slice::from_number).filter(|step| window.slides_at(*step)) {
+            said.push(match live.slide(window, step) {
+                true => format!("{}/{}", live.figures().events, live.customers()),
+                false => "-".to_owned(),
+            });
+        }
+        said.join(" ")
+    }
+
+    #[track_caller]
+    fn check(slice: i64, step: i64, back: u32, expected: &str) {
+        let window = &Plan::for_tests().windows[0];
+        let (slice, step) = (Slice::from_number(slice), Slice::from_number(step));
+        let mut live = Live::default();
+        live.add(window, slice, step, &events(2));
+        live.link(window, slice, step, &[Link { back, n: 1 }]);
+        assert_eq!(slides(&mut live, step.number()..step.number() + 15), expected);
+        assert!(live.is_silent());
+    }
+
+    #[test]
+    fn a_slice_is_in_the_window_until_it_has_left_it_and_zeros_are_said_once() {
+        check(0, 0, 0, "2/1 2/1 0/0 - -");
+        check(2, 2, 0, "2/1 2/1 0/0 - -");
+        check(-6, -6, 0, "2/1 2/1 0/0 - -");
+        // Late: known in the next pane, and after it has left.
+        check(0, 3, 0, "2/1 0/0 - - -");
+        check(0, 6, 0, "- - - - -");
+    }
+
+    #[test]
+    fn a_link_counts_only_where_the_visit_before_has_left() {
+        // Before: slice −1, which the window that ends with slice 2 has and that with slice 5 not.
+        check(0, 0, 1, "2/0 2/1 0/0 - -");
+        check(2, 2, 3, "2/0 2/1 0/0 - -");
+        check(2, 2, 6, "2/1 2/1 0/0 - -");
+        // Before: slice 0; both leave together.
+        check(2, 2, 2, "2/0 2/0 0/0 - -");
     }
 }

@@ -8,6 +8,8 @@
 //! | `tenant` | what one step does to one tenant |
 //! | `live` | rolling windows: running sums over panes, distinct customers by links |
 //! | `aligned` | windows aligned to their own length: revisions, maturity, finality |
+//! | `effects` | what a step did, for the alert engine and for counting |
+//! | `evidence` | offsets that slices rest on |
 //! | `agenda` | when a window wants to be looked at again |
 //! | `records` | from windows to records |
 //! | `settings` | [`Settings`], and windows counted in slices |
@@ -21,8 +23,8 @@
 //! Decisions:
 //! - Everything that is emitted depends on steps, never on when flushes came: cells are merged before
 //!   they are applied, and series, tenants and windows are visited in the order of their names.
-//! - A cell whose step has passed is due at the present one. If the watermark of the step before was
-//!   `allowed_lateness` past its slice, its events are late; what it says about checkouts that started
+//! - A cell whose step has passed is due at the present one. If the watermark of the last step made
+//!   was `allowed_lateness` past its slice, its events are late; what it says about checkouts that started
 //!   in it still reaches the windows that wait for that.
 //! - A step's watermark is never ahead of the step, however far the journey partitions are: what is
 //!   due later (timers that fired in a jump) is still to come.
@@ -36,6 +38,8 @@ pub mod alerts;
 
 mod agenda;
 mod aligned;
+mod effects;
+mod evidence;
 mod fold;
 mod inbox;
 mod live;

@@ -140,6 +140,29 @@ impl Window {
 }
 
 #[cfg(test)]
+impl Plan {
+    /// Slices of 10 s, windows of 1 min sliding by 30 s, 10 min lateness, T of 5 min, age of 1 h.
+    pub(super) fn for_tests() -> Plan {
+        Plan::new(&Settings {
+            app: "test".into(),
+            partition: PartitionId::new(0),
+            generation: None,
+            slice: Millis::from_secs(10),
+            windows: vec![WindowSpec {
+                length: Millis::from_mins(1),
+                slide: Millis::from_secs(30),
+            }],
+            allowed_lateness: Millis::from_mins(10),
+            outage_tolerance: Millis::from_hours(1),
+            t_checkout: Millis::from_mins(5),
+            max_checkout_age: Millis::from_hours(1),
+            canonical_topic: "touchpoints.canonical".into(),
+            journey_partitions: 1,
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -166,19 +189,7 @@ mod tests {
 
     #[test]
     fn a_step_is_due_when_its_end_reaches_the_time() {
-        let plan = Plan::new(&Settings {
-            app: "t".into(),
-            partition: PartitionId::new(0),
-            generation: None,
-            slice: Millis::from_secs(10),
-            windows: vec![],
-            allowed_lateness: Millis::ZERO,
-            outage_tolerance: Millis::ZERO,
-            t_checkout: Millis::ZERO,
-            max_checkout_age: Millis::ZERO,
-            canonical_topic: "c".into(),
-            journey_partitions: 1,
-        });
+        let plan = Plan::for_tests();
         let check = |ms: i64, step: i64| {
             assert_eq!(plan.step_at(EventTime::from_ms(ms)).number(), step);
         };

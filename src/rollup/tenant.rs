@@ -1,16 +1,17 @@
 //! All windows of one tenant, and what happens to them at a step.
 
 use super::agenda::{Agenda, Entry, Key};
-use super::aligned::{Aligned, Verdict};
-use super::inbox::{Bucket, Delta, Moment, Stretch};
+use super::aligned::Aligned;
+use super::effects::{Effects, Seen};
+use super::evidence::Evidence;
+use super::inbox::{Bucket, Delta, Moment};
 use super::live::Live;
 use super::records::{self, About, Label, Revision};
 use super::settings::Plan;
 use super::step::{AlertEngine, StepView, WindowView};
 use crate::engine::{Fact, Output};
 use crate::model::dimension::Dimensions;
-use crate::model::observation::Observation;
-use crate::model::time::{EventTime, Millis, Slice};
+use crate::model::time::{EventTime, Slice};
 use compact_str::CompactString;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,31 +31,6 @@ struct Held {
     entry: Entry,
 }
 
-/// A window as a detector is to see it.
-#[derive(Clone, Copy)]
-struct Seen {
-    key: Key,
-    mature: bool,
-    is_final: bool,
-}
-
-/// What one step did to the windows.
-#[derive(Default)]
-struct Effects {
-    /// Windows past their end to which something was added.
-    changed: BTreeSet<Key>,
-    /// Events by series and slice.
-    events: Vec<(u32, Slice, i64)>,
-    counted: i64,
-    late: i64,
-    live_records: u64,
-    revisions: u64,
-    matured: Vec<Seen>,
-    revised: Vec<Seen>,
-    finals: Vec<Seen>,
-    over: Vec<Key>,
-}
-
 /// One tenant.
 #[derive(Clone, Debug)]
 pub(super) struct Tenant {
@@ -67,7 +43,7 @@ pub(super) struct Tenant {
     /// Never iterated: the agenda names its keys.
     windows: HashMap<Key, Held>,
     agenda: Agenda,
-    evidence: BTreeMap<Slice, Vec<Stretch>>,
+    evidence: Evidence,
 }
 
 impl Tenant {
@@ -79,7 +55,7 @@ impl Tenant {
             active: vec![BTreeSet::new(); plan.windows.len()],
             windows: HashMap::new(),
             agenda: Agenda::default(),
-            evidence: BTreeMap::new(),
+            evidence: Evidence::default(),
         }
     }
 
@@ -123,42 +99,32 @@ impl Tenant {
     }
 
     fn apply(&mut self, bucket: Bucket, now: &Moment, plan: &Plan, effects: &mut Effects) {
-        for ((slice, series), delta) in &bucket.cells {
+        for (at, delta) in &bucket.cells {
+            let (slice, series) = *at;
             let events = delta.figures.events;
-            let total = self.series[*series as usize].dimensions.is_total();
-            if plan.grid.end(*slice) <= now.floor {
+            let total = self.series[series as usize].dimensions.is_total();
+            if plan.grid.end(slice) <= now.floor {
                 effects.late += if total { events } else { 0 };
-                self.apply_past(*slice, *series, delta, now, plan, effects);
+                self.apply_past(*at, delta, now, plan, effects);
                 continue;
             }
             effects.counted += if total { events } else { 0 };
             if events != 0 {
-                effects.events.push((*series, *slice, events));
+                effects.events.push((series, slice, events));
             }
-            self.apply_live(*slice, *series, delta, now, plan);
-            self.apply_aligned(*slice, *series, delta, now, plan, effects);
+            self.apply_live(*at, delta, now, plan);
+            self.apply_aligned(*at, delta, now, plan, effects);
         }
         for (slice, stretch) in bucket.evidence {
-            let of_slice = self.evidence.entry(slice).or_default();
-            match of_slice.iter_mut().find(|known| known.partition == stretch.partition) {
-                Some(known) => {
-                    known.from = known.from.min(stretch.from);
-                    known.to = known.to.max(stretch.to);
-                }
-                None => of_slice.push(stretch),
-            }
+            self.evidence.add(slice, stretch);
         }
-        let kept = plan.grid.slice(now.end.minus(plan.evidence_kept));
-        while self.evidence.first_key_value().is_some_and(|(slice, _)| *slice < kept) {
-            self.evidence.pop_first();
-        }
+        self.evidence.forget_before(plan.grid.slice(now.end.minus(plan.evidence_kept)));
     }
 
     /// Past finality only the fate of checkouts is news, for windows that still wait for it.
     fn apply_past(
         &mut self,
-        slice: Slice,
-        series: u32,
+        (slice, series): (Slice, u32),
         delta: &Delta,
         now: &Moment,
         plan: &Plan,
@@ -175,13 +141,17 @@ impl Tenant {
         }
     }
 
-    fn apply_live(&mut self, slice: Slice, series: u32, delta: &Delta, now: &Moment, plan: &Plan) {
+    fn apply_live(
+        &mut self,
+        (slice, series): (Slice, u32),
+        delta: &Delta,
+        now: &Moment,
+        plan: &Plan,
+    ) {
         for (spec, window) in plan.windows.iter().enumerate() {
             let live = &mut self.series[series as usize].live[spec];
             live.add(window, slice, now.step, &delta.figures);
-            for link in &delta.links {
-                live.link(window, slice, now.step, *link);
-            }
+            live.link(window, slice, now.step, &delta.links);
             if !live.is_silent() {
                 self.active[spec].insert(series);
             }
@@ -190,8 +160,7 @@ impl Tenant {
 
     fn apply_aligned(
         &mut self,
-        slice: Slice,
-        series: u32,
+        (slice, series): (Slice, u32),
         delta: &Delta,
         now: &Moment,
         plan: &Plan,
@@ -326,7 +295,7 @@ impl Tenant {
             revised: &views(&effects.revised),
             finals: &views(&effects.finals),
             events: &events,
-            evidence: &|from, to| self.evidence(plan, from, to),
+            evidence: &|from, to| self.evidence.of(plan.grid, from, to),
         };
         alerts.step(&step, out);
     }
@@ -349,19 +318,6 @@ impl Tenant {
         }
     }
 
-    fn evidence(&self, plan: &Plan, from: EventTime, to: EventTime) -> Vec<(i32, i64, i64)> {
-        let mut all: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
-        let last = plan.grid.slice(to.minus(Millis::from_ms(1)));
-        if from >= to {
-            return Vec::new();
-        }
-        for stretch in self.evidence.range(plan.grid.slice(from)..=last).flat_map(|(_, of)| of) {
-            let known = all.entry(stretch.partition).or_insert((stretch.from, stretch.to));
-            *known = (known.0.min(stretch.from), known.1.max(stretch.to));
-        }
-        all.into_iter().map(|(partition, (from, to))| (partition, from, to)).collect()
-    }
-
     fn next_step(&self, step: Slice, plan: &Plan, alerts: Option<EventTime>) -> Option<Slice> {
         let slides = plan
             .windows
@@ -371,36 +327,5 @@ impl Tenant {
             .map(|(window, _)| window.next_slide(step));
         let asked = alerts.map(|at| plan.step_at(at).max(step.plus(1)));
         slides.chain(self.agenda.next_step(step, plan)).chain(asked).min()
-    }
-}
-
-impl Effects {
-    fn note(&mut self, key: Key, had_matured: bool, verdict: &Verdict) {
-        let seen = Seen { key, mature: verdict.mature, is_final: verdict.over };
-        if verdict.matured {
-            self.matured.push(seen);
-        } else if had_matured && self.changed.contains(&key) {
-            self.revised.push(seen);
-        }
-        if verdict.over {
-            self.over.push(key);
-            if verdict.revision.is_some() {
-                self.finals.push(seen);
-            }
-        }
-    }
-
-    /// What is worth counting.
-    fn report(&self, out: &mut Vec<Output>) {
-        let mut observe = |worth: bool, what| {
-            if worth {
-                out.push(Output::Observation(what));
-            }
-        };
-        observe(self.counted != 0, Observation::Counted(self.counted));
-        observe(self.late > 0, Observation::Late(self.late.max(0).unsigned_abs()));
-        let revisions = |view, n| Observation::WindowRevisions { view, n };
-        observe(self.live_records != 0, revisions("live", self.live_records));
-        observe(self.revisions != 0, revisions("channel_stage", self.revisions));
     }
 }

@@ -3,6 +3,8 @@
 //! `Journey` plays a journey partition: it makes cells, links and flushes from events as the contract
 //! of flushes says, and keeps what it counted as plain rows for the comparison.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on says where")]
+
 use compact_str::CompactString;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +15,7 @@ use touchline::model::ids::PartitionId;
 use touchline::model::observation::Observation;
 use touchline::model::record::{LiveRecord, WindowRecord};
 use touchline::model::time::{EventTime, Millis, Slice, SliceGrid};
-use touchline::rollup::step::{AlertEngine, NoAlerts, StepView};
+use touchline::rollup::step::{AlertEngine, NoAlerts, StepView, WindowView};
 use touchline::rollup::{Input, Rollup, Settings, WindowSpec};
 
 const SLICE: i64 = 10_000;
@@ -24,7 +26,7 @@ const START: i64 = 1_700_000_000_000;
 const CLOSE: i64 = 40 * 86_400_000;
 const CHANNELS: [&str; 2] = ["app", "web"];
 /// Length and slide in seconds.
-const WINDOWS: [(i64, i64); 4] = [(30, 10), (60, 30), (600, 20), (3_600, 60)];
+const WINDOWS: [(i64, i64); 5] = [(30, 10), (60, 30), (600, 20), (3_600, 60), (86_400, 600)];
 
 fn settings(partitions: i32) -> Settings {
     let spec = |(length, slide): &(i64, i64)| WindowSpec {
@@ -85,17 +87,23 @@ struct Row {
     checkout: Checkout,
 }
 
+/// Figures, cohort, and links by their distance.
+type Content = (Figures, Cohort, BTreeMap<u32, i32>);
+
 /// One journey partition.
 struct Journey {
     partition: i32,
     partitions: i32,
+    tenant: CompactString,
+    idle: bool,
     number: u64,
     clock: Option<i64>,
     watermark: Option<i64>,
     flushed: i64,
     offset: i64,
     visited: BTreeMap<(u32, Dimensions), BTreeSet<i64>>,
-    cells: BTreeMap<(Slice, Slice, Dimensions), (Figures, Cohort, BTreeMap<u32, i32>)>,
+    /// By due, slice and series.
+    cells: BTreeMap<(Slice, Slice, Dimensions), Content>,
     evidence: BTreeMap<(Slice, Slice), (i64, i64)>,
     timers: BTreeSet<(i64, i64, usize, bool)>,
     flushes: Vec<Flush>,
@@ -107,6 +115,8 @@ impl Journey {
         Journey {
             partition,
             partitions,
+            tenant: "default".into(),
+            idle: false,
             number: 0,
             clock: None,
             watermark: None,
@@ -141,7 +151,7 @@ impl Journey {
             .into_iter()
             .map(|((due, slice), (from, to))| SliceEvidence { slice, due, from, to })
             .collect();
-        let of_tenant = TenantCells { tenant: "default".into(), series, cells, evidence };
+        let of_tenant = TenantCells { tenant: self.tenant.clone(), series, cells, evidence };
         self.number += 1;
         self.flushed = self.clock.map_or(i64::MIN, |clock| slice(clock).number());
         self.flushes.push(Flush {
@@ -151,18 +161,13 @@ impl Journey {
             partitions: self.partitions,
             clock: self.clock.map(EventTime::from_ms),
             watermark: self.watermark.map(EventTime::from_ms),
-            idle: false,
+            idle: self.idle,
             closed,
             tenants: if of_tenant.cells.is_empty() { vec![] } else { vec![of_tenant] },
         });
     }
 
-    fn cell(
-        &mut self,
-        due: Slice,
-        of: i64,
-        series: &Dimensions,
-    ) -> &mut (Figures, Cohort, BTreeMap<u32, i32>) {
+    fn cell(&mut self, due: Slice, of: i64, series: &Dimensions) -> &mut Content {
         let place = Slice::from_number(of);
         self.cells.entry((due.max(place), place, series.clone())).or_default()
     }
@@ -286,14 +291,12 @@ struct Probe;
 
 impl AlertEngine for Probe {
     fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {
-        let sorted = |keys: Vec<(Millis, EventTime, &Dimensions)>| {
-            assert!(keys.is_sorted(), "windows come by length, start, dimensions");
-            keys.len() as u64
-        };
-        let keys = |of: &[touchline::rollup::step::WindowView<'_>]| {
-            sorted(of.iter().map(|w| (w.window, w.start, unborrow(w.dimensions))).collect())
+        let keys = |of: &[WindowView<'_>]| {
+            assert!(of.is_sorted_by_key(|w| (w.window, w.start, w.dimensions.clone())));
+            of.len() as u64
         };
         assert!(view.events.is_sorted());
+        assert!((0.0..=1.0).contains(&view.completeness));
         assert!(view.watermark <= view.step_end);
         let at = view.step_end.as_ms().unsigned_abs();
         for (name, n) in [
@@ -312,11 +315,6 @@ impl AlertEngine for Probe {
     fn next_due(&self, _tenant: &str) -> Option<EventTime> {
         None
     }
-}
-
-/// Leaks nothing: only shortens what `collect` must know about lifetimes.
-fn unborrow(dimensions: &Dimensions) -> &Dimensions {
-    dimensions
 }
 
 /// Plays the events, in the order of arrival, into their partitions, and closes these.
@@ -352,8 +350,10 @@ fn fold(journeys: &[Journey], picks: &[usize]) -> Vec<Output> {
     out
 }
 
-/// Records with the step at which they came out.
-fn timed(out: &[Output]) -> (Vec<(i64, &LiveRecord)>, Vec<(i64, &WindowRecord)>) {
+/// Records, each with the step at which it came out.
+type Timed<'a, R> = Vec<(i64, &'a R)>;
+
+fn timed(out: &[Output]) -> (Timed<'_, LiveRecord>, Timed<'_, WindowRecord>) {
     let (mut live, mut windows) = (Vec::new(), Vec::new());
     let (mut live_step, mut window_step) = (Vec::new(), Vec::new());
     for output in out {
@@ -482,12 +482,13 @@ fn counted(out: &[Output]) -> i64 {
         .sum()
 }
 
-/// Gaps are mostly short, sometimes longer than windows; one event in eight is out of order or late.
+/// Gaps are mostly short, sometimes longer than a window, up to 25 h; one event in eight is out of order or late.
 fn event() -> impl Strategy<Value = (usize, i64, i64, u32, usize, Checkout)> {
     let gap = prop_oneof![
         8 => 0i64..8_000,
         2 => 8_000i64..120_000,
         1 => 120_000i64..8_000_000,
+        1 => 80_000_000i64..90_000_000,
     ];
     let behind = prop_oneof![7 => Just(0i64), 1 => 0i64..LATENESS + 60_000];
     let checkout = prop_oneof![
@@ -524,7 +525,7 @@ fn events(raw: &[Raw]) -> Vec<(usize, Event)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn interleaving_and_flush_points_leave_no_trace(
@@ -557,4 +558,292 @@ proptest! {
         // Each event is in the total and in its channel.
         prop_assert_eq!(total(&out, "events"), 2 * rows.len() as u64);
     }
+}
+
+/// A rollup partition that is fed by hand.
+struct Bench {
+    rollup: Rollup,
+    journeys: Vec<Journey>,
+    out: Vec<Output>,
+}
+
+impl Bench {
+    fn new(partitions: i32) -> Bench {
+        Bench {
+            rollup: Rollup::new(settings(partitions), Box::new(Probe)),
+            journeys: (0..partitions).map(|p| Journey::new(p, partitions)).collect(),
+            out: Vec::new(),
+        }
+    }
+
+    /// An event so and so many seconds after the start.
+    fn event(&mut self, partition: usize, secs: i64, checkout: Checkout) {
+        let customer = partition as u32;
+        let at = START + secs * 1_000;
+        self.journeys[partition].event(Event { at, customer, channel: 0, checkout });
+        self.pass(partition);
+    }
+
+    /// The partition's clock moves on, its watermark too unless it is idle.
+    fn clock(&mut self, partition: usize, secs: i64, idle: bool) {
+        let journey = &mut self.journeys[partition];
+        let watermark = journey.watermark;
+        journey.idle = idle;
+        journey.advance(START + secs * 1_000);
+        if idle {
+            journey.watermark = watermark;
+            // What the advance flushed carries the watermark of data alone.
+            for flush in &mut journey.flushes {
+                flush.watermark = flush.watermark.min(watermark.map(EventTime::from_ms));
+            }
+        }
+        self.pass(partition);
+    }
+
+    fn close(&mut self) {
+        let end = self.journeys.iter().filter_map(|j| j.clock).max().unwrap();
+        for partition in 0..self.journeys.len() {
+            self.journeys[partition].close(end);
+            self.pass(partition);
+        }
+    }
+
+    fn pass(&mut self, partition: usize) {
+        for flush in self.journeys[partition].flushes.drain(..) {
+            self.rollup.fold(Input::Flush(&flush), &mut self.out);
+        }
+    }
+
+    /// `step revision events/started/undecided flags` of the total's windows of that name and start.
+    fn revisions(&self, window: &str, start: i64) -> Vec<String> {
+        let start = EventTime::from_ms(START + start * 1_000);
+        timed(&self.out)
+            .1
+            .into_iter()
+            .filter(|(_, r)| r.window == window && r.start == start && r.dimensions.is_empty())
+            .map(|(at, r)| {
+                let flag = |on: bool, name: &'static str| if on { name } else { "" };
+                format!(
+                    "{} r{} {}/{}/{}{}{}",
+                    (at - START) / 1_000,
+                    r.revision,
+                    r.events,
+                    r.abandonment.started,
+                    r.abandonment.undecided,
+                    flag(r.abandonment.mature, " mature"),
+                    flag(r.is_final, " final"),
+                )
+            })
+            .collect()
+    }
+
+    fn late(&self) -> u64 {
+        self.out
+            .iter()
+            .map(|o| if let Output::Observation(Observation::Late(n)) = o { *n } else { 0 })
+            .sum()
+    }
+}
+
+/// The start of the tests lies on no border of a window of a minute: this is the next one that does.
+const MINUTE: i64 = 40;
+
+#[test]
+fn an_abandoned_checkout_matures_its_window_and_is_worth_a_revision() {
+    let mut bench = Bench::new(1);
+    bench.event(0, MINUTE, Checkout::Abandoned);
+    bench.close();
+    // Abandoned at 40 s + 5 min, in the slice that ends at 350 s, known in the step that ends there;
+    // mature 5 min after the window's end at 100 s; final 10 min after the decision's slice.
+    let expected =
+        ["100 r0 1/1/1", "350 r1 1/1/0", "410 r2 1/1/0 mature", "950 r3 1/1/0 mature final"];
+    assert_eq!(bench.revisions("1m", MINUTE), expected);
+    // The window of zeros after it, and no other.
+    assert_eq!(bench.revisions("1m", MINUTE + 60), ["160 r0 0/0/0", "760 r1 0/0/0 mature final"]);
+    assert_eq!(bench.revisions("1m", MINUTE + 120), [""; 0]);
+}
+
+#[test]
+fn an_undecided_checkout_holds_its_window_until_its_age() {
+    let mut bench = Bench::new(1);
+    bench.event(0, MINUTE, Checkout::Expired);
+    bench.close();
+    // Expired at 40 s + 1 h, in the slice that ends at 3,650 s.
+    let expected = ["100 r0 1/1/1", "3650 r1 1/1/0 mature", "4250 r2 1/1/0 mature final"];
+    assert_eq!(bench.revisions("1m", MINUTE), expected);
+}
+
+#[test]
+fn late_events_amend_once_a_minute() {
+    let mut bench = Bench::new(1);
+    bench.event(0, MINUTE, Checkout::None);
+    bench.event(0, 125, Checkout::None);
+    // Three late ones: the first is out at the next step but one minute after revision 0, at 160 s.
+    bench.event(0, 50, Checkout::None);
+    bench.event(0, 135, Checkout::None);
+    bench.event(0, 60, Checkout::None);
+    bench.event(0, 190, Checkout::None);
+    bench.event(0, 70, Checkout::None);
+    bench.event(0, 195, Checkout::None);
+    bench.close();
+    let expected = ["100 r0 1/0/0", "160 r1 3/0/0", "220 r2 4/0/0", "700 r3 4/0/0 mature final"];
+    assert_eq!(bench.revisions("1m", MINUTE), expected);
+}
+
+#[test]
+fn an_idle_partition_holds_finality_but_not_the_clock() {
+    let mut bench = Bench::new(2);
+    bench.event(0, MINUTE, Checkout::None);
+    bench.event(1, MINUTE, Checkout::None);
+    bench.clock(1, 60, true);
+    bench.clock(0, 1_000, false);
+    assert_eq!(bench.rollup.clock(), Some(EventTime::from_ms(START + 1_000_000)));
+    assert_eq!(bench.rollup.holding_back(), Some(0));
+    // 100 + 600 s is long past, but partition 1 had data up to 35 s only.
+    assert_eq!(bench.revisions("1m", MINUTE), ["100 r0 2/0/0"]);
+    let share = |bench: &Bench| timed(&bench.out).1.last().map(|(_, r)| r.completeness);
+    assert_eq!(share(&bench), Some(0.5));
+    // It is back: nothing is late, everything amends.
+    bench.journeys[1].idle = false;
+    bench.event(1, 70, Checkout::None);
+    bench.clock(1, 1_100, false);
+    bench.clock(0, 1_100, false);
+    let amended = ["100 r0 2/0/0", "1010 r1 3/0/0 mature final"];
+    assert_eq!(bench.revisions("1m", MINUTE), amended);
+    assert_eq!(bench.late(), 0);
+}
+
+#[test]
+fn what_comes_after_finality_is_late_and_changes_nothing() {
+    let mut bench = Bench::new(2);
+    bench.event(0, MINUTE, Checkout::None);
+    bench.event(1, MINUTE, Checkout::None);
+    bench.clock(1, 60, true);
+    // Beyond the outage tolerance of 1 h, the idle partition holds nothing any more.
+    bench.clock(0, 5_000, false);
+    let expected = ["100 r0 2/0/0", "4300 r1 2/0/0 mature final"];
+    assert_eq!(bench.revisions("1m", MINUTE), expected);
+    bench.journeys[1].idle = false;
+    bench.event(1, 70, Checkout::None);
+    bench.close();
+    assert_eq!(bench.revisions("1m", MINUTE), expected);
+    assert_eq!(bench.late(), 1);
+}
+
+#[test]
+fn a_partition_without_data_holds_nothing_once_it_says_so() {
+    let mut bench = Bench::new(2);
+    bench.event(0, MINUTE, Checkout::None);
+    bench.clock(0, 200, false);
+    assert_eq!((bench.rollup.clock(), bench.rollup.holding_back()), (None, Some(1)));
+    bench.journeys[1].flush(false);
+    bench.pass(1);
+    // It has reported, and is not idle: something may still come.
+    assert_eq!((bench.rollup.clock(), bench.rollup.holding_back()), (None, Some(1)));
+    bench.journeys[1].idle = true;
+    bench.journeys[1].flush(false);
+    bench.pass(1);
+    assert_eq!(bench.rollup.clock(), Some(EventTime::from_ms(START + 200_000)));
+    assert_eq!(bench.revisions("1m", MINUTE), ["100 r0 1/0/0"]);
+}
+
+#[test]
+fn a_repeated_flush_changes_nothing() {
+    let journeys = journeys(1, &events(&[(0, 0, 0, 1, 0, Checkout::None)]), &[]);
+    let mut rollup = Rollup::new(settings(1), Box::new(NoAlerts));
+    let mut out = Vec::new();
+    rollup.fold(Input::Flush(&journeys[0].flushes[0]), &mut out);
+    out.clear();
+    rollup.fold(Input::Flush(&journeys[0].flushes[0]), &mut out);
+    assert_eq!(out, [Output::Observation(Observation::RepeatedFlush)]);
+}
+
+#[track_caller]
+fn refused(change: impl Fn(&mut Flush), reason: &str) {
+    let mut journeys = journeys(1, &events(&[(0, 0, 0, 1, 0, Checkout::None)]), &[]);
+    let flush = &mut journeys[0].flushes[0];
+    change(flush);
+    let fold = || {
+        let mut rollup = Rollup::new(settings(1), Box::new(NoAlerts));
+        rollup.fold(Input::Flush(flush), &mut Vec::new());
+    };
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fold)).unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap();
+    assert!(message.contains(reason), "{message}");
+}
+
+#[test]
+fn a_broken_invariant_stops_the_task() {
+    refused(|f| f.number = 2, "misses flushes");
+    refused(|f| f.generation = 8, "of generation 8, and expects 7");
+    refused(|f| f.partitions = 2, "fixed at creation");
+    refused(|f| f.partition = 1, "fixed at creation");
+}
+
+#[test]
+fn empty_stretches_are_jumped_over() {
+    let mut bench = Bench::new(1);
+    bench.event(0, MINUTE, Checkout::None);
+    bench.close();
+    let steps = bench
+        .out
+        .iter()
+        .filter(|o| matches!(o, Output::Observation(Observation::Tests { detector: "at", .. })))
+        .count();
+    // Forty days have 345,600 slices. The day's window slides 144 times, the hour's 60 times.
+    assert!(steps < 300, "{steps} steps");
+    assert_eq!(total(&bench.out, "closed"), steps as u64, "the first event alone moves no step");
+    assert_eq!(total(&bench.out, "finals"), total(&bench.out, "matured"));
+}
+
+/// Asks for one step at a time at which nothing else happens.
+struct Asking(i64);
+
+impl AlertEngine for Asking {
+    fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {
+        let at = (view.step_end.as_ms() - START).unsigned_abs() / 1_000;
+        out.push(Output::Observation(Observation::Tests { detector: "asked", n: at }));
+        if view.step_end.as_ms() >= self.0 {
+            self.0 = i64::MAX;
+        }
+    }
+
+    fn next_due(&self, _tenant: &str) -> Option<EventTime> {
+        (self.0 < i64::MAX).then_some(EventTime::from_ms(self.0))
+    }
+}
+
+#[test]
+fn the_alert_engine_gets_the_step_that_it_asked_for() {
+    let mut journeys = journeys(1, &events(&[(0, 0, 0, 1, 0, Checkout::None)]), &[]);
+    let asked = START + 100_000_001;
+    let mut rollup = Rollup::new(settings(1), Box::new(Asking(asked)));
+    let mut out = Vec::new();
+    for flush in journeys[0].flushes.drain(..) {
+        rollup.fold(Input::Flush(&flush), &mut out);
+    }
+    let last = out.last().cloned();
+    // Steps end with slices: the first end at or after the time.
+    assert_eq!(
+        last,
+        Some(Output::Observation(Observation::Tests { detector: "asked", n: 100_010 }))
+    );
+}
+
+#[test]
+fn tenants_do_not_mix_and_come_in_order() {
+    let mut bench = Bench::new(2);
+    bench.journeys[0].tenant = "b".into();
+    bench.journeys[1].tenant = "a".into();
+    bench.event(0, MINUTE, Checkout::None);
+    bench.event(1, MINUTE, Checkout::None);
+    bench.event(1, MINUTE + 1, Checkout::None);
+    bench.close();
+    let (live, _) = timed(&bench.out);
+    let first: Vec<(&str, i64)> = live
+        .iter()
+        .filter(|(_, r)| r.window == "30s" && r.end == live[0].1.end && r.dimensions.is_empty())
+        .map(|(_, r)| (r.tenant.as_str(), r.events))
+        .collect();
+    assert_eq!(first, [("a", 2), ("b", 1)]);
 }
