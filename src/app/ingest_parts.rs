@@ -1,7 +1,9 @@
 //! What ingest tasks are made from: rules, compiled mappings, and one entry per source.
 
 use crate::config::{Format, Settings};
-use crate::ingest::mapping::{Limits, Mapping};
+use crate::ingest::json::Limits;
+use crate::ingest::mapping::Mapping;
+use crate::ingest::mapping::spec::{Const, ValueSpec};
 use crate::ingest::{Rules, RulesSettings, SourceTask};
 use crate::model::time::Millis;
 use compact_str::CompactString;
@@ -39,15 +41,18 @@ pub fn sources(settings: &Settings) -> Result<BTreeMap<String, SourceParts>, Str
     let mut problems = Vec::new();
     let mut sources = BTreeMap::new();
     for (name, source) in &settings.sources {
-        let rules = Rules::new(rules_settings(settings, &source.tenant), taxonomy.clone());
+        let rules = Rules::new(rules_settings(settings), taxonomy.clone());
         let mapping = source.mapping.as_ref().and_then(|file| {
             let limits =
                 Limits { bytes: settings.limits.record_bytes, depth: settings.limits.json_depth };
-            match Mapping::compile(file.spec.clone(), &taxonomy) {
+            let mut spec = file.spec.clone();
+            let tenant = Const::Text(source.tenant.to_string());
+            spec.defaults.entry("tenant".to_owned()).or_insert(ValueSpec::Const(tenant));
+            match Mapping::compile(spec, &taxonomy) {
                 Ok(mapping) => Some(Arc::new(mapping.with_limits(limits))),
                 Err(errors) => {
                     problems.extend(
-                        errors.iter().map(|e| format!("{}: {}", file.position(&e.at), e.problem)),
+                        errors.iter().map(|e| format!("{}: {}", file.position(&e.at), e.message)),
                     );
                     None
                 }
@@ -65,9 +70,8 @@ pub fn sources(settings: &Settings) -> Result<BTreeMap<String, SourceParts>, Str
     if problems.is_empty() { Ok(sources) } else { Err(problems.join("\n")) }
 }
 
-fn rules_settings(settings: &Settings, tenant: &str) -> RulesSettings {
+fn rules_settings(settings: &Settings) -> RulesSettings {
     RulesSettings {
-        tenant: tenant.into(),
         max_future_skew: settings.time.max_future_skew,
         max_age: settings.time.max_age,
         degenerate_ids: settings.identity.degenerate_ids.iter().cloned().collect(),

@@ -16,7 +16,7 @@ use crate::config::{self, IngestMode, Settings};
 use crate::http::Health;
 use crate::kafka::client::{self, Connection};
 use crate::kafka::group::{self, Assignment, Ends, Handle, Resume};
-use crate::kafka::start::{Source, Start};
+use crate::kafka::{Source, Start};
 use crate::kafka::task::TaskFactory;
 use crate::model::topic::Topic;
 use crate::relay::view::View;

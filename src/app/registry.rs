@@ -4,7 +4,8 @@ use super::tasks::context::Context as Tasks;
 use super::tasks::ingest::CanonicalEncoding;
 use crate::codec::canonical::{Schemas, canonical_with_origin_schema};
 use crate::codec::derived::{Encoding, SchemaIds};
-use crate::codec::schemas::{CONTROL, schema_of};
+use crate::codec::canonical::CONTROL_SCHEMA;
+use crate::codec::schemas::schema_of;
 use crate::config::Settings;
 use crate::kafka::registry::{Registry, Settings as RegistrySettings};
 use crate::model::topic::Topic;
@@ -53,9 +54,9 @@ pub fn prepare(
     }
     let canonical = settings.topic(Topic::Canonical);
     let touchpoint = register(format!("{canonical}-value"), canonical_with_origin_schema())?;
-    let control = register(format!("{canonical}-control"), CONTROL)?;
+    let control = register(format!("{canonical}-control"), CONTROL_SCHEMA)?;
     files.insert(touchpoint, canonical_with_origin_schema().to_owned());
-    files.insert(control, CONTROL.to_owned());
+    files.insert(control, CONTROL_SCHEMA.to_owned());
     let encoding = CanonicalEncoding::Avro { touchpoint, control };
     let registry = Some(Arc::new(registry));
     let tasks = Tasks::new(app, names, Encoding::Avro(ids), registry, files, metrics.clone());

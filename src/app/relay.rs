@@ -8,7 +8,7 @@ use crate::http::{self, Health, Shared};
 use crate::kafka::client::Connection;
 use crate::kafka::group::Ends;
 use crate::kafka::reader::{Go, Tail, Tailed};
-use crate::kafka::start::{Source, Start};
+use crate::kafka::{Source, Start};
 use crate::kafka::task::Record;
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;

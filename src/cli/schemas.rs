@@ -21,7 +21,7 @@ enum What {
 impl Schemas {
     pub(super) fn run(self) -> Result<(), Failure> {
         let What::Show { topic } = self.what;
-        let all = crate::codec::derived::schemas();
+        let all = crate::codec::schemas::schemas();
         if let Some(name) = &topic
             && !all.iter().any(|(known, _)| known == name)
         {

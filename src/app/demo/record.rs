@@ -4,7 +4,7 @@ use crate::codec::recorded::{RecordedLine, write_line};
 use crate::config::Settings;
 use crate::kafka::client::Connection;
 use crate::kafka::reader::{Go, Tail, Tailed};
-use crate::kafka::start::{Source, Start};
+use crate::kafka::{Source, Start};
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
