@@ -1,8 +1,8 @@
 //! What must hold between values; each finding at the value that the user is to change.
 
 use super::DEFAULT_FILE;
-use super::problem::{Position, Problems};
-use super::table::topic_key;
+use super::problem::{Position, Problems, accepted};
+use super::table::{DIMENSIONS, topic_key};
 use super::units;
 use super::view::View;
 use crate::model::taxonomy::Taxonomy;
@@ -83,29 +83,56 @@ fn rule_windows(root: View<'_>, lengths: &BTreeSet<Millis>, problems: &mut Probl
             let text = format!("`{path}`: no window of figures.windows is {length} long: {known}");
             problems.add(&blame(window, root.get("figures").get("windows")), text);
         }
-        let mut scopes = rule.get("scopes").items();
-        scopes.push(rule.get("dimension"));
-        for scope in scopes {
+        for scope in rule.get("scopes").items() {
             let set = super::read::dimension_set(scope);
             if !set.is_empty() && !sets.contains(&set) {
                 let names: Vec<&str> = set.iter().map(|d| d.name()).collect();
                 let text = format!(
-                    "`rules.{}`: no set of figures.dimensions is [{}]: add it there",
+                    "`rules.{}.scopes`: no set of figures.dimensions is [{}]: add it there",
                     entry.key,
                     names.join(", ")
                 );
                 problems.add(&blame(scope, root.get("figures").get("dimensions")), text);
             }
         }
-        for key in ["enter", "leave"] {
-            let number = |name: &str| rule.get(key).get(name).str()?.parse::<u32>().ok();
-            if let (Some(k), Some(of)) = (number("k"), number("of"))
-                && k > of
-            {
-                let path = format!("rules.{}.{key}", entry.key);
-                problems.add(&rule.get(key).get("k").at(), format!("`{path}`: k is above of"));
-            }
+        let enter = rule.get("enter");
+        let number = |name: &str| enter.get(name).str()?.parse::<u32>().ok();
+        if let (Some(k), Some(of)) = (number("k"), number("of"))
+            && k > of
+        {
+            let text = format!("`rules.{}.enter`: k, {k}, is above of, {of}", entry.key);
+            problems.add(&blame(enter.get("k"), enter.get("of")), text);
         }
+        placeholders(&entry.key, rule.get("summary"), problems);
+    }
+}
+
+/// What a summary may hold in braces, besides the name of a dimension.
+const PLACEHOLDERS: [&str; 12] = [
+    "value",
+    "expected",
+    "lower",
+    "upper",
+    "effect",
+    "n",
+    "window",
+    "alert",
+    "severity",
+    "owner",
+    "tenant",
+    "dimensions",
+];
+
+fn placeholders(rule: &str, summary: View<'_>, problems: &mut Problems) {
+    let mut rest = summary.str().unwrap_or_default();
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else { break };
+        if !PLACEHOLDERS.contains(&name) && !DIMENSIONS.contains(&name) {
+            let words = PLACEHOLDERS.into_iter().chain(DIMENSIONS);
+            let text = format!("unknown name `{{{name}}}`; {}", accepted(name, words));
+            problems.add(&summary.at(), format!("`rules.{rule}.summary`: {text}"));
+        }
+        rest = after;
     }
 }
 
@@ -226,7 +253,7 @@ pub(super) fn channels(root: View<'_>, taxonomy: &Taxonomy, problems: &mut Probl
     for (section, table) in sections {
         for (entry, _) in root.get(section).get(table).entries() {
             if taxonomy.channel(&entry.key).is_none() {
-                let accepted = super::problem::accepted(&entry.key, taxonomy.channels());
+                let accepted = accepted(&entry.key, taxonomy.channels());
                 let text = format!("`{section}.{table}`: unknown channel `{}`", entry.key);
                 problems.add(&entry.key_at, format!("{text}; {accepted}"));
             }

@@ -1,13 +1,15 @@
 //! Mapping files: read with places, words checked against the taxonomy.
 //!
-//! What the expressions and paths in it mean is `ingest`'s to say; when it refuses something by its
-//! path in the file (`rules[1].emit[0].stage`), [`MappingFile::position`] tells line and column.
+//! What the expressions and paths in it mean is `ingest`'s to say: it compiles what has passed here,
+//! and what it refuses by its path in the file (`rules[1].emit[0].stage`) is reported by line and
+//! column, too.
 
 use super::node::{self, Kind, Node};
 use super::problem::{Position, Problems, accepted};
 use super::shape::check;
 use super::table::MAPPING_FILE;
 use super::view::View;
+use crate::ingest::mapping::Mapping;
 use crate::ingest::mapping::spec::MappingSpec;
 use crate::model::dimension::OTHER;
 use crate::model::taxonomy::Taxonomy;
@@ -91,8 +93,8 @@ pub(super) fn parse(
     let clean = found.is_empty();
     problems.take(found);
     let root = Arc::new(root.filter(|_| clean)?);
-    match serde_saphyr::from_str::<MappingSpec>(text) {
-        Ok(spec) => Some(MappingFile { path: path.to_owned(), spec, root }),
+    let spec = match serde_saphyr::from_str::<MappingSpec>(text) {
+        Ok(spec) => spec,
         Err(error) => {
             let mut at = Position::start_of(&name);
             if let Some(place) = error.location() {
@@ -100,9 +102,16 @@ pub(super) fn parse(
                 at.column = usize::try_from(place.column()).unwrap_or(1);
             }
             problems.add(&at, error.without_snippet().to_string());
-            None
+            return None;
+        }
+    };
+    let file = MappingFile { path: path.to_owned(), spec, root };
+    if let Err(errors) = Mapping::compile(file.spec.clone(), taxonomy) {
+        for error in errors {
+            problems.add(&file.position(&error.at), format!("`{}`: {}", error.at, error.message));
         }
     }
+    Some(file)
 }
 
 /// Checks the words of one file.

@@ -26,7 +26,7 @@ mod view;
 pub use problem::{Position, Problem};
 pub use schema::json_schema;
 pub use settings::*;
-pub use units::Start;
+pub use units::{Start, parse_duration as duration};
 
 use crate::model::taxonomy::Taxonomy;
 use compact_str::CompactString;
@@ -82,15 +82,19 @@ fn load_files(
 }
 
 impl Settings {
-    /// Reads one file's text over the default; `name` stands for the file in problems, and relative
-    /// paths are relative to it.
+    /// Reads one file's text over the default and `env` over both; `name` stands for the file in
+    /// problems, and relative paths are relative to it. `sources` may be empty.
     ///
     /// # Errors
     /// Every problem found, sorted by place.
-    pub fn from_yaml_str(name: &str, text: &str) -> Result<Settings, Vec<Problem>> {
+    pub fn from_yaml_str(
+        name: &str,
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Settings, Vec<Problem>> {
         let mut problems = Problems::default();
         let node = node::parse(name, text, &mut problems);
-        assemble(node, [], false, problems)
+        assemble(node, env, false, problems)
     }
 }
 

@@ -8,6 +8,7 @@ use super::table::topic_key;
 use super::units::{self, Start};
 use super::view::View;
 use crate::model::dimension::Dimension;
+use crate::model::record::Severity;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use compact_str::CompactString;
@@ -169,41 +170,44 @@ fn rule(name: &str, view: View<'_>) -> RuleSettings {
         },
         owner: view.get("owner").text(),
         runbook: view.get("runbook").text(),
-        summary: view.get("summary").text(),
+        summary: view.get("summary").text().into(),
+        scopes: view.get("scopes").items().into_iter().map(dimension_set).collect(),
+        enter_k: view.get("enter").get("k").integer(),
+        enter_of: view.get("enter").get("of").integer(),
+        leave: view.get("leave").integer(),
+        merge_gap: view.get("merge_gap").duration(),
+        cool_down: view.get("cool_down").duration(),
+        min_completeness: view.get("min_completeness").number(),
     }
 }
 
 fn ratio_spike(view: View<'_>) -> RatioSpike {
-    let k_of_n = |v: View<'_>| KOfN { k: v.get("k").integer(), of: v.get("of").integer() };
+    let learning = view.get("learning");
     RatioSpike {
-        ratio: view.get("ratio").text(),
+        ratio: Ratio::CheckoutAbandonment,
         window: view.get("window").duration(),
-        windows: view.get("windows").integer(),
-        scopes: view.get("scopes").items().into_iter().map(dimension_set).collect(),
+        over: view.get("over").integer(),
         min_sample: view.get("min_sample").integer(),
         min_effect: view.get("min_effect").number(),
         min_relative: view.get("min_relative").number(),
         alpha: view.get("alpha").number(),
-        enter: k_of_n(view.get("enter")),
-        leave: k_of_n(view.get("leave")),
-        leave_alpha: view.get("leave_alpha").number(),
-        learn_min_windows: view.get("learn_min_windows").integer(),
-        half_life: view.get("half_life").duration(),
-        merge_gap: view.get("merge_gap").duration(),
-        cool_down: view.get("cool_down").duration(),
+        alpha_suspicious: view.get("alpha_suspicious").number(),
+        learning: Learning {
+            half_life: learning.get("half_life").duration(),
+            min_windows: learning.get("min_windows").integer(),
+            min_decided: learning.get("min_decided").integer(),
+            relearn_after: learning.get("relearn_after").duration(),
+        },
     }
 }
 
 fn silence(view: View<'_>) -> Silence {
     Silence {
-        dimension: dimension(view.get("dimension")).unwrap_or(Dimension::Channel),
-        once_in: view.get("once_in").duration(),
         min_gap: view.get("min_gap").duration(),
-        window: view.get("window").duration(),
-        learn_min_windows: view.get("learn_min_windows").integer(),
-        half_life: view.get("half_life").duration(),
-        merge_gap: view.get("merge_gap").duration(),
-        cool_down: view.get("cool_down").duration(),
+        max_gap: view.get("max_gap").duration(),
+        chance: view.get("chance").number(),
+        horizon: view.get("horizon").duration(),
+        min_history: view.get("min_history").duration(),
     }
 }
 

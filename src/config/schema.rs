@@ -48,6 +48,8 @@ fn schema(shape: &Shape, required: bool) -> String {
         Shape::Number { above, below } => format!(
             "{{\"type\":\"number\",\"exclusiveMinimum\":{above},\"exclusiveMaximum\":{below}}}"
         ),
+        Shape::Share => "{\"type\":\"number\",\"minimum\":0,\"maximum\":1}".into(),
+        Shape::Shift => unit("^-?[0-9]+ *(ms|s|m|h|d)$"),
         Shape::Duration { .. } => unit("^[0-9]+ *(ms|s|m|h|d)$"),
         Shape::Retention => unit("^(forever|[0-9]+ *(ms|s|m|h|d))$"),
         Shape::Size => unit("^[0-9]+ *(B|KiB|MiB|GiB)$"),

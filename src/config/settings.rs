@@ -3,6 +3,7 @@
 use super::mapping::MappingFile;
 use super::units::Start;
 use crate::model::dimension::Dimension;
+use crate::model::record::Severity;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
@@ -290,42 +291,35 @@ pub struct RegisterEntry {
     pub expectations: Vec<CompactString>,
 }
 
-/// How bad an alert is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[expect(missing_docs, reason = "each is the word of its name")]
-pub enum Severity {
-    Critical,
-    #[default]
-    Warning,
-    Info,
-}
-
-impl Severity {
-    /// The word in records and labels.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Severity::Critical => "critical",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
-    }
-}
-
 /// One entry of `rules`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RuleSettings {
     /// Name of the alert.
     pub name: CompactString,
-    /// How it is found.
+    /// How it is noticed.
     pub detector: DetectorSettings,
     /// How bad it is.
     pub severity: Severity,
-    /// Team that answers for it.
+    /// Team that gets it.
     pub owner: CompactString,
-    /// Address of what to do; empty if none.
+    /// Address of what to do about it; empty if none.
     pub runbook: CompactString,
     /// One line for people; names in braces are filled in.
-    pub summary: CompactString,
+    pub summary: String,
+    /// Sets of dimensions, each sorted, as they were written; the empty one is the total.
+    pub scopes: Vec<Vec<Dimension>>,
+    /// Suspicious evaluations that make it fire: so many …
+    pub enter_k: u32,
+    /// … of the last so many.
+    pub enter_of: u32,
+    /// Evaluations in a row that end it.
+    pub leave: u32,
+    /// What returns within it belongs to the same episode.
+    pub merge_gap: Millis,
+    /// Time after the end in which no new episode opens.
+    pub cool_down: Millis,
+    /// Below this share of complete partitions nothing is judged.
+    pub min_completeness: f64,
 }
 
 /// A detector with its parameters.
@@ -337,47 +331,48 @@ pub enum DetectorSettings {
     Silence(Silence),
 }
 
-/// `k` of the last `of` evaluations.
+/// The ratios that a rule can name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[expect(missing_docs, reason = "the type says it")]
-pub struct KOfN {
-    pub k: u32,
-    pub of: u32,
+pub enum Ratio {
+    /// Abandoned checkouts among those started and decided.
+    #[default]
+    CheckoutAbandonment,
 }
 
 /// Parameters of `ratio_spike`.
 #[derive(Clone, PartialEq, Debug)]
 #[expect(missing_docs, reason = "config/default.yaml says what each key means")]
 pub struct RatioSpike {
-    pub ratio: CompactString,
+    pub ratio: Ratio,
     pub window: Millis,
-    pub windows: u32,
-    pub scopes: Vec<Vec<Dimension>>,
-    pub min_sample: u64,
+    pub over: u32,
+    pub min_sample: i64,
     pub min_effect: f64,
     pub min_relative: f64,
     pub alpha: f64,
-    pub enter: KOfN,
-    pub leave: KOfN,
-    pub leave_alpha: f64,
-    pub learn_min_windows: u32,
+    pub alpha_suspicious: f64,
+    pub learning: Learning,
+}
+
+/// How a baseline learns.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "config/default.yaml says what each key means")]
+pub struct Learning {
     pub half_life: Millis,
-    pub merge_gap: Millis,
-    pub cool_down: Millis,
+    pub min_windows: i64,
+    pub min_decided: i64,
+    pub relearn_after: Millis,
 }
 
 /// Parameters of `silence`.
 #[derive(Clone, PartialEq, Debug)]
 #[expect(missing_docs, reason = "config/default.yaml says what each key means")]
 pub struct Silence {
-    pub dimension: Dimension,
-    pub once_in: Millis,
     pub min_gap: Millis,
-    pub window: Millis,
-    pub learn_min_windows: u32,
-    pub half_life: Millis,
-    pub merge_gap: Millis,
-    pub cool_down: Millis,
+    pub max_gap: Millis,
+    pub chance: f64,
+    pub horizon: Millis,
+    pub min_history: Millis,
 }
 
 /// Section `relay`.

@@ -16,8 +16,12 @@ pub(super) enum Shape {
     Integer { min: i64, max: i64 },
     /// A number within bounds, both exclusive.
     Number { above: f64, below: f64 },
+    /// A number from 0 to 1, both inclusive.
+    Share,
     /// A length of time, in milliseconds at least this.
     Duration { min_ms: i64 },
+    /// A length of time, with a `-` in front if it goes back.
+    Shift,
     /// A length of time or `forever`.
     Retention,
     /// A size in bytes, at least one.
@@ -214,6 +218,8 @@ fn scalar_problem(shape: &Shape, scalar: &Scalar) -> Option<String> {
         Shape::Number { above, below } => {
             text.parse::<f64>().is_ok_and(|n| n > *above && n < *below)
         }
+        Shape::Share => text.parse::<f64>().is_ok_and(|n| (0.0..=1.0).contains(&n)),
+        Shape::Shift => units::duration(text.strip_prefix('-').unwrap_or(text)).is_some(),
         Shape::Duration { min_ms } => units::duration(text).is_some_and(|d| d.as_ms() >= *min_ms),
         Shape::Retention => text == "forever" || units::duration(text).is_some(),
         Shape::Size => units::size(text).is_some_and(|n| n > 0),
@@ -249,6 +255,8 @@ pub(super) fn wanted(shape: &Shape) -> String {
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Shape::Number { above, below } if below.is_infinite() => format!("a number above {above}"),
         Shape::Number { above, below } => format!("a number above {above} and below {below}"),
+        Shape::Share => "a number from 0 to 1".into(),
+        Shape::Shift => format!("{}, with a `-` in front for back", units::DURATION),
         Shape::Duration { min_ms: ..=0 } => units::DURATION.into(),
         Shape::Duration { .. } => format!("a length of time above zero: {}", units::DURATION),
         Shape::Retention => format!("`forever` or {}", units::DURATION),

@@ -1,8 +1,8 @@
 //! The settings file as a table: every key with its shape and one sentence.
 
 use super::shape::Shape::{
-    Address, Any, Bool, Choice, Duration, Either, Integer, List, Number, Object, Retention, Size,
-    Start, Table, Tagged, Text, Url, Words,
+    Address, Any, Bool, Choice, Duration, Either, Integer, List, Number, Object, Retention, Share,
+    Shift, Size, Start, Table, Tagged, Text, Url, Words,
 };
 use super::shape::{Key, Shape, Variant, key, optional};
 use crate::model::dimension::Dimension;
@@ -34,6 +34,7 @@ pub(super) const SETTINGS: Shape = Object(&[
 const POSITIVE: Shape = Duration { min_ms: 1 };
 const ANY_LENGTH: Shape = Duration { min_ms: 0 };
 const COUNT: Shape = Integer { min: 1, max: i64::MAX };
+const ABOVE_ZERO: Shape = Number { above: 0.0, below: f64::INFINITY };
 const SHARE: Shape = Number { above: 0.0, below: 1.0 };
 
 const APP: &[Key] =
@@ -168,12 +169,18 @@ const DIMENSION: Shape = Choice(&DIMENSIONS);
 const RULE: Shape = Tagged { tag: "detector", common: RULE_KEYS, variants: DETECTORS };
 
 const RULE_KEYS: &[Key] = &[
-    key("detector", Choice(&["ratio_spike", "silence"]), "How it is found."),
+    key("detector", Choice(&["ratio_spike", "silence"]), "How it is noticed."),
     key("enabled", Bool, "Whether it is evaluated."),
     key("severity", Choice(&["critical", "warning", "info"]), "How bad it is."),
-    key("owner", Text, "Team that answers for it."),
-    optional("runbook", Text, "Address of what to do."),
+    key("owner", Text, "Team that gets it."),
+    optional("runbook", Text, "Address of what to do about it."),
     key("summary", Text, "One line for people; names in braces are filled in."),
+    key("scopes", List(&List(&DIMENSION)), "Sets of dimensions, coarse to fine; [] is the total."),
+    key("enter", Object(OF), "Suspicious evaluations that make it fire."),
+    key("leave", Integer { min: 1, max: 100 }, "Evaluations in a row that end it."),
+    key("merge_gap", ANY_LENGTH, "What returns within it belongs to the same episode."),
+    key("cool_down", ANY_LENGTH, "Time after the end in which no new episode opens."),
+    key("min_completeness", Share, "Below this share of complete partitions nothing is judged."),
 ];
 
 const DETECTORS: &[Variant] = &[
@@ -181,36 +188,36 @@ const DETECTORS: &[Variant] = &[
     Variant { name: "silence", keys: SILENCE },
 ];
 
-const OF: &[Key] =
-    &[key("k", COUNT, "So many evaluations …"), key("of", COUNT, "… out of the last so many.")];
+const OF: &[Key] = &[
+    key("k", Integer { min: 1, max: 100 }, "So many evaluations …"),
+    key("of", Integer { min: 1, max: 100 }, "… out of the last so many."),
+];
 
 const RATIO_SPIKE: &[Key] = &[
     key("ratio", Choice(&["checkout_abandonment"]), "The figure."),
-    key("window", POSITIVE, "Length of the windows whose cohorts are summed."),
-    key("windows", COUNT, "How many of them, the latest mature ones, make one sample."),
-    key("scopes", List(&List(&DIMENSION)), "Sets of dimensions that it is evaluated for."),
-    key("min_sample", COUNT, "Least number of decided checkouts."),
-    key("min_effect", SHARE, "Least rise over the baseline, as a share of 1."),
-    key("min_relative", Number { above: 0.0, below: f64::INFINITY }, "Least relative rise."),
-    key("alpha", SHARE, "Largest tail probability under the baseline."),
-    key("enter", Object(OF), "Evaluations that make it fire."),
-    key("leave", Object(OF), "Evaluations that end it."),
-    key("leave_alpha", SHARE, "Tail probability above which it counts as gone."),
-    key("learn_min_windows", COUNT, "Windows learnt before anything is said."),
-    key("half_life", POSITIVE, "After which time a baseline's window counts half."),
-    key("merge_gap", ANY_LENGTH, "A new rise within it goes on with the same episode."),
-    key("cool_down", ANY_LENGTH, "Quiet after an episode."),
+    key("window", POSITIVE, "Length of the aligned windows that it is taken from."),
+    key("over", Integer { min: 1, max: 100 }, "It is tested over at most so many windows."),
+    key("min_sample", COUNT, "It is tested from so many decided checkouts."),
+    key("min_effect", SHARE, "Least rise as a difference of shares (0.05: five points)."),
+    key("min_relative", ABOVE_ZERO, "Least rise relative to what is expected."),
+    key("alpha", SHARE, "False-discovery level at which it is an alert."),
+    key("alpha_suspicious", SHARE, "Level from which on an evaluation counts as suspicious."),
+    key("learning", Object(LEARNING), "How the baseline learns."),
+];
+
+const LEARNING: &[Key] = &[
+    key("half_life", POSITIVE, "After which time a window counts half."),
+    key("min_windows", COUNT, "Windows with data before anything is said."),
+    key("min_decided", COUNT, "Decided checkouts before anything is said."),
+    key("relearn_after", POSITIVE, "An episode that lasts longer is the new normal."),
 ];
 
 const SILENCE: &[Key] = &[
-    key("dimension", DIMENSION, "Series whose silence is meant."),
-    key("once_in", POSITIVE, "A gap that by rate comes less often than this is silence."),
-    key("min_gap", POSITIVE, "Shortest gap that is silence."),
-    key("window", POSITIVE, "Length of the windows that the rate is learnt from."),
-    key("learn_min_windows", COUNT, "Windows learnt before anything is said."),
-    key("half_life", POSITIVE, "After which time a window of the rate counts half."),
-    key("merge_gap", ANY_LENGTH, "A new silence within it goes on with the same episode."),
-    key("cool_down", ANY_LENGTH, "Quiet after an episode."),
+    key("min_gap", POSITIVE, "Shorter gaps are none."),
+    key("max_gap", POSITIVE, "Longer gaps are not judged any more."),
+    key("chance", ABOVE_ZERO, "So many gaps as long in `horizon` by chance alone are accepted."),
+    key("horizon", POSITIVE, "See `chance`."),
+    key("min_history", POSITIVE, "How long a series must be known before anything is said."),
 ];
 
 const RELAY: &[Key] = &[
@@ -344,6 +351,7 @@ const EMIT: &[Key] = &[
     optional("stage", VALUE, "The stage; absent: the taxonomy's."),
     optional("fields", Words(FIELDS, &VALUE), "Any other field."),
     optional("items", Object(ITEMS), "The lines of a cart or an order."),
+    optional("shift", Shift, "Moves the event time, back if negative."),
 ];
 
 const ITEMS: &[Key] = &[

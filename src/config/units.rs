@@ -28,6 +28,14 @@ fn number_and_unit(text: &str) -> Option<(i64, &str)> {
     Some((number.parse().ok()?, unit.trim_start_matches(' ')))
 }
 
+/// Reads a length of time as configuration writes it, for flags of the command line.
+///
+/// # Errors
+/// What is accepted instead.
+pub fn parse_duration(text: &str) -> Result<Millis, String> {
+    duration(text).ok_or_else(|| format!("expected {DURATION}"))
+}
+
 /// Reads `30s`, `5m`, `24h`, `7d`, `500ms`.
 pub(super) fn duration(text: &str) -> Option<Millis> {
     let (number, unit) = number_and_unit(text)?;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use touchline::config::{
-    DetectorSettings, Format, IngestMode, Problem, Settings, Start, default_yaml, json_schema,
-    load, load_offline,
+    DetectorSettings, Format, IngestMode, Problem, Settings, Start, default_yaml, duration,
+    json_schema, load, load_offline,
 };
 use touchline::model::dimension::Dimension;
 use touchline::model::time::{EventTime, Millis};
@@ -21,7 +21,7 @@ fn problems(result: Result<Settings, Vec<Problem>>) -> Vec<String> {
 }
 
 fn settings(text: &str) -> Settings {
-    Settings::from_yaml_str("t.yaml", text).unwrap_or_else(|p| panic!("{text}: {p:?}"))
+    Settings::from_yaml_str("t.yaml", text, NO_ENV).unwrap_or_else(|p| panic!("{text}: {p:?}"))
 }
 
 /// A directory with these files; problems name them without the directory.
@@ -29,9 +29,9 @@ struct Files(tempfile::TempDir);
 
 impl Files {
     fn new(files: &[(&str, &str)]) -> Files {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("as written");
         for (name, text) in files {
-            fs::write(dir.path().join(name), text).unwrap();
+            fs::write(dir.path().join(name), text).expect("as written");
         }
         Files(dir)
     }
@@ -80,9 +80,11 @@ fn the_default_is_complete_and_says_what_the_documents_say() {
         ]
     );
     let spike = &settings.rules["CheckoutAbandonmentSpike"];
+    assert_eq!(spike.scopes, [vec![], vec![Dimension::Channel]]);
+    assert_eq!((spike.enter_k, spike.enter_of, spike.leave), (2, 3, 3));
     let DetectorSettings::RatioSpike(spike) = &spike.detector else { panic!("{spike:?}") };
     assert_eq!((spike.min_sample, spike.min_effect, spike.min_relative), (30, 0.05, 0.2));
-    assert_eq!(spike.scopes, [vec![], vec![Dimension::Channel]]);
+    assert_eq!(spike.learning.half_life, Millis::from_hours(72));
     let silent = &settings.rules["ChannelSilent"];
     let DetectorSettings::Silence(silence) = &silent.detector else { panic!("{silent:?}") };
     assert_eq!(silence.min_gap, Millis::from_mins(2));
@@ -146,7 +148,7 @@ rules:
 #[test]
 fn each_kind_of_problem_is_named_at_its_place() {
     let check = |text: &str, expected: &[&str]| {
-        let found = problems(Settings::from_yaml_str("t.yaml", text));
+        let found = problems(Settings::from_yaml_str("t.yaml", text, NO_ENV));
         assert_eq!(found.len(), expected.len(), "{text}: {found:#?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.starts_with(expected), "{text}: {found}\nexpected {expected}");
@@ -174,17 +176,19 @@ fn each_kind_of_problem_is_named_at_its_place() {
         &["t.yaml:1:41: `figures.windows[0].slide`: 15s is not a multiple of time.slice, 10s"],
     );
     check(
-        "figures: {windows: [{length: 5m, slide: 1m}, {length: 5m, slide: 5m}]}",
+        "figures: {windows: [{length: 1h, slide: 1m}, {length: 1h, slide: 5m}]}",
         &[
-            "t.yaml:1:20: `rules.ChannelSilent.window`: no window of figures.windows is 1h long",
-            "t.yaml:1:55: a second window of length 5m",
+            "t.yaml:1:20: `rules.CheckoutAbandonmentSpike.window`: no window of figures.windows is \
+             5m long: 1h",
+            "t.yaml:1:55: a second window of length 1h",
         ],
     );
+    check("figures: {windows: []}\nrules: {CheckoutAbandonmentSpike: ~}", &["t.yaml:1:20: `fig"]);
     check(
         "figures: {dimensions: [[stage]]}",
         &[
-            "t.yaml:1:23: `rules.ChannelSilent`: no set of figures.dimensions is [channel]",
-            "t.yaml:1:23: `rules.CheckoutAbandonmentSpike`: no set of figures.dimensions",
+            "t.yaml:1:23: `rules.ChannelSilent.scopes`: no set of figures.dimensions is [channel]",
+            "t.yaml:1:23: `rules.CheckoutAbandonmentSpike.scopes`: no set of figures.dimensions",
         ],
     );
     check(
@@ -210,24 +214,26 @@ fn each_kind_of_problem_is_named_at_its_place() {
     check("registry: {schemas: {1: a.avsc}}", &["t.yaml:1:25: `a.avsc` cannot be read"]);
     check("taxonomy: {preset: retial}", &["t.yaml:1:20: `taxonomy.preset`: unknown word `retial`"]);
     check(
-        "rules: {X: {detector: magic}}",
-        &[
-            "t.yaml:1:12: `rules.X.enabled` is missing",
-            "t.yaml:1:12: `rules.X.owner` is missing",
-            "t.yaml:1:12: `rules.X.severity` is missing",
-            "t.yaml:1:12: `rules.X.summary` is missing",
-            "t.yaml:1:23: `rules.X.detector`: unknown word `magic`",
-        ],
+        "rules: {ChannelSilent: {detector: magic}}",
+        &["t.yaml:1:35: `rules.ChannelSilent.detector`: unknown word `magic`; accepted: ratio_s"],
     );
     check(
         "rules: {ChannelSilent: {min_effect: 0.1}}",
         &["t.yaml:1:25: unknown key `min_effect` in `rules.ChannelSilent`; accepted: detector,"],
     );
     check(
+        "rules: {ChannelSilent: {min_completeness: 1.1, summary: 'no {chanel} {value}'}}",
+        &[
+            "t.yaml:1:43: `rules.ChannelSilent.min_completeness`: `1.1` is not accepted",
+            "t.yaml:1:57: `rules.ChannelSilent.summary`: unknown name `{chanel}`; did you mean \
+             `channel`?",
+        ],
+    );
+    check(
         "rules: {CheckoutAbandonmentSpike: {alpha: 1.5, enter: {k: 4}}}",
         &[
             "t.yaml:1:43: `rules.CheckoutAbandonmentSpike.alpha`: `1.5` is not accepted",
-            "t.yaml:1:59: `rules.CheckoutAbandonmentSpike.enter`: k is above of",
+            "t.yaml:1:59: `rules.CheckoutAbandonmentSpike.enter`: k, 4, is above of, 3",
         ],
     );
     check("kafka: {sasl.password: '${NOT_SET}'}", &["t.yaml:1:24: the environment variable"]);
@@ -296,6 +302,8 @@ fn sources_need_a_decision() {
     let at = EventTime::from_ms(1_769_817_600_000);
     assert_eq!(settings(&dated).sources["shop"].start, Start::Time(at));
     assert!(load_offline(&[], NO_ENV).is_ok());
+    assert_eq!(duration("90s"), Ok(Millis::from_secs(90)));
+    assert!(duration("90").is_err());
     assert_eq!(problems(load(&[], NO_ENV)).len(), 1);
 }
 
@@ -329,7 +337,7 @@ fn later_files_and_the_environment_come_over_earlier_ones() {
         ("ZONE", "z1"),
         ("OTHER_TIME__SLICE", "nonsense"),
     ];
-    let settings = files.load(&["a.yaml", "b.yaml"], &env).unwrap();
+    let settings = files.load(&["a.yaml", "b.yaml"], &env).expect("as written");
     assert_eq!(settings.time.slice, Millis::from_secs(5));
     assert_eq!(settings.time.allowed_lateness, Millis::from_hours(2));
     assert_eq!(settings.sessions.gap, Millis::from_mins(30));
@@ -381,8 +389,9 @@ fn rules_can_be_changed_switched_off_and_added() {
     assert!(off.rules.is_empty());
     let added = settings(
         "rules:\n  StoreSilent: {detector: silence, enabled: true, severity: info, owner: stores, \
-         summary: s, dimension: channel, once_in: 7d, min_gap: 1h, window: 1h, \
-         learn_min_windows: 10, half_life: 7d, merge_gap: 0s, cool_down: 0s}\n",
+         summary: s, scopes: [[channel]], min_gap: 1h, max_gap: 7d, chance: 0.1, horizon: 7d, \
+         min_history: 7d, enter: {k: 1, of: 2}, leave: 1, merge_gap: 0s, cool_down: 0s, \
+         min_completeness: 0.5}\n",
     );
     assert_eq!(added.rules.len(), 3);
     assert_eq!(added.rules["StoreSilent"].owner, "stores");
@@ -400,14 +409,14 @@ fn the_json_schema_names_every_key_of_the_default() {
             list.iter().for_each(|v| names(v, into));
         }
     }
-    let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&json_schema()).expect("as written");
     assert_eq!(schema["type"], "object");
     assert_eq!(schema["additionalProperties"], false);
     let mut known = Vec::new();
     names(&schema, &mut known);
     // Names of the user's own making stand under these sections.
     let own = ["bootstrap.servers", "CheckoutAbandonmentSpike", "ChannelSilent"];
-    let default: serde_json::Value = serde_saphyr::from_str(default_yaml()).unwrap();
+    let default: serde_json::Value = serde_saphyr::from_str(default_yaml()).expect("as written");
     let mut keys = Vec::new();
     fn all_keys(value: &serde_json::Value, into: &mut Vec<String>) {
         match value {
@@ -497,7 +506,7 @@ fn a_taxonomy_file_is_laid_over_the_preset_and_checked() {
         ),
         ("shop.yaml", SHOP),
     ]);
-    let settings = files.load(&["shop.yaml", "t.yaml"], &[]).unwrap();
+    let settings = files.load(&["shop.yaml", "t.yaml"], &[]).expect("as written");
     assert_eq!(settings.taxonomy.stage_of("page", "ping"), Some("consideration"));
     assert_eq!(settings.taxonomy.stage_of("page", "view"), Some("awareness"));
     assert!(settings.taxonomy.channel("kiosk").is_some());
@@ -573,6 +582,14 @@ fn mapping_files_are_checked_word_by_word() {
         &["m.yaml:3:73: unknown stage `nix`; accepted: awareness,"],
     );
     check(
+        &rule("{emit: [{touchpoint: page, action: view, fields: {value: {field: 'a[x]'}}}]}"),
+        &["m.yaml:3:70: `rules[0].emit[0].fields.value.field`: `a[x]` is no path"],
+    );
+    check(
+        &rule("{emit: [{touchpoint: page, action: view, shift: -5}]}"),
+        &["m.yaml:3:53: `rules[0].emit[0].shift`: `-5` is not accepted"],
+    );
+    check(
         &rule("{emit: [{touchpoint: page}]}"),
         &["m.yaml:3:13: `rules[0].emit[0].action` is missing: give"],
     );
@@ -590,8 +607,8 @@ rules:
         fields: {campaign.name: {field: utm}, value: {field: total, scale: 100}}
 ";
     let files = Files::new(&[("t.yaml", MAPPED), ("m.yaml", mapping)]);
-    let settings = files.load(&["t.yaml"], &[]).unwrap();
-    let mapping = settings.sources["s"].mapping.as_ref().unwrap();
+    let settings = files.load(&["t.yaml"], &[]).expect("as written");
+    let mapping = settings.sources["s"].mapping.as_ref().expect("as written");
     assert_eq!(mapping.spec.mapping, "m");
     assert_eq!(mapping.spec.rules[0].emit.len(), 1);
     let check = |path: &str, line: usize, column: usize| {
@@ -610,7 +627,7 @@ rules:
 #[test]
 fn every_file_in_config_is_read_without_a_problem() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    assert_eq!(fs::read_to_string(root.join("default.yaml")).unwrap(), default_yaml());
+    assert_eq!(fs::read_to_string(root.join("default.yaml")).expect("as written"), default_yaml());
     let check = |text: String| {
         let files = Files::new(&[("t.yaml", &text), ("shop.yaml", SHOP)]);
         assert_eq!(files.problems(&["shop.yaml", "t.yaml"], &[]), Vec::<String>::new(), "{text}");
@@ -618,8 +635,8 @@ fn every_file_in_config_is_read_without_a_problem() {
     let mut read = 0;
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("as written") {
+            let path = entry.expect("as written").path();
             if path.is_dir() {
                 folders.push(path);
                 continue;
@@ -633,7 +650,10 @@ fn every_file_in_config_is_read_without_a_problem() {
                     check(format!("sources: {{m: {{{source}, mapping: {shown}}}}}"));
                 }
                 _ => {
-                    assert!(load(&[path.clone()], NO_ENV).is_ok() || path.ends_with("default.yaml"))
+                    assert!(
+                        load(std::slice::from_ref(&path), NO_ENV).is_ok()
+                            || path.ends_with("default.yaml")
+                    )
                 }
             }
         }
