@@ -120,9 +120,10 @@ pub struct Episodes<'a> {
 }
 
 impl Episodes<'_> {
-    /// True while `series` fires or recovers.
-    pub fn is_open(&self, series: &Dimensions) -> bool {
-        self.spans.iter().any(|span| span.ends_at.is_none() && span.series == *series)
+    /// Since when `series` fires (or recovers), if it does.
+    pub fn open_since(&self, series: &Dimensions) -> Option<EventTime> {
+        let mut open = self.spans.iter().filter(|span| span.ends_at.is_none());
+        open.find(|span| span.series == *series).map(|span| span.starts_at)
     }
 }
 

@@ -8,7 +8,7 @@
 //! What is judged ends at the newest window whose input is complete: a source that holds the
 //! watermark back delays the verdict, it does not silence it.
 
-use super::attribution::{Remainder, Situation, attribute};
+use super::attribution::{Remainder, Share, Situation, attribute, evidence};
 use super::baseline::{Baseline, Expected, Learning, Standing, standing};
 use super::betabinomial::{upper_tail, wilson_95};
 use super::contributors::{Part, contributors};
@@ -61,7 +61,7 @@ impl Default for RatioSpike {
             min_n: 30,
             min_relative: 0.2,
             min_points: 0.05,
-            enter: 2e-6,
+            enter: 2e-7,
             suspicious: 1e-3,
             learning: Learning::default(),
         }
@@ -86,6 +86,12 @@ pub(super) struct Counts {
     pub(super) started: i64,
     /// Of these, undecided.
     pub(super) undecided: i64,
+}
+
+impl Counts {
+    pub(super) fn rate(&self) -> f64 {
+        self.k as f64 / self.n.max(1) as f64
+    }
 }
 
 impl Ratio {
@@ -128,7 +134,28 @@ struct Case<'a> {
     q: f64,
     state: State,
     claim: Claim,
-    is_open: bool,
+    /// Since when it fires, if it does.
+    open_since: Option<EventTime>,
+}
+
+/// Sums over several series.
+#[derive(Default)]
+struct Pool {
+    k: i64,
+    n: i64,
+    usual: f64,
+}
+
+impl Pool {
+    fn add(&mut self, run: &Run, expected: &Expected) {
+        self.k += run.k;
+        self.n += run.n;
+        self.usual += run.n as f64 * expected.rate;
+    }
+
+    fn rate(&self, otherwise: f64) -> f64 {
+        if self.n > 0 { self.usual / self.n as f64 } else { otherwise }
+    }
 }
 
 impl RatioState {
@@ -227,9 +254,9 @@ impl RatioState {
             .filter_map(|(series, of)| {
                 let expected = of.baseline.expected(&settings.learning)?;
                 let tested = of.runs.test(settings, &expected, to);
-                let is_open = episodes.is_open(series);
+                let open_since = episodes.open_since(series);
                 let (q, state, claim) = (1.0, State::Ok, Claim::Own);
-                Some(Case { series, of, expected, tested, q, state, claim, is_open })
+                Some(Case { series, of, expected, tested, q, state, claim, open_since })
             })
             .collect();
         let p: Vec<f64> = cases.iter().filter_map(|c| c.tested.map(|t| t.p)).collect();
@@ -251,34 +278,37 @@ impl RatioState {
             parts.is_some_and(|scope| covers(std::slice::from_ref(scope), case.series))
         };
         let Some(total) = cases.iter().find(|case| case.series.is_total()) else { return };
-        if !is_up(total) && !total.is_open {
+        if !is_up(total) && total.open_since.is_none() {
             return;
         }
         let Some(whole) = total.tested else { return };
-        let (mut k, mut n, mut usual) = (whole.run.k, whole.run.n, 0.0);
-        let (mut others, mut parts_up, mut any_part_open) = (0, 0, false);
+        let length = (whole.run.to.since(whole.run.from)).as_ms() / self.settings.window.as_ms();
+        let (mut up, mut rest) = (Pool::default(), Pool::default());
+        let (mut parts_up, mut any_part_open) = (0, false);
         for case in cases.iter().filter(|case| is_part(case)) {
-            let length = whole.run.to.since(whole.run.from).as_ms() / self.settings.window.as_ms();
             let run = case.of.runs.last(&self.settings, to, length as u32);
-            if is_up(case) || case.is_open {
-                (k, n, parts_up) = (k - run.k, n - run.n, parts_up + 1);
-                any_part_open |= case.is_open;
+            if is_up(case) || case.open_since.is_some() {
+                up.add(&run, &case.expected);
+                parts_up += 1;
+                any_part_open |= case.open_since.is_some();
             } else {
-                usual += run.n as f64 * case.expected.rate;
-                others += run.n;
+                rest.add(&run, &case.expected);
             }
         }
-        let (k, n) = (k.max(0), n.max(0));
-        let rate = if others > 0 { usual / others as f64 } else { total.expected.rate };
-        let p = upper_tail(n, k.min(n), rate, total.expected.rho);
-        let is_eligible = n >= self.settings.min_n;
-        let large = k as f64 >= self.settings.enter_rate(rate) * n as f64;
+        // What the parts without a baseline have is in the total alone.
+        let (k, n) = ((whole.run.k - up.k).max(0), (whole.run.n - up.n).max(0));
+        let rest = Share { k: k.min(n), n, expected: rest.rate(total.expected.rate) };
+        let rho = total.expected.rho;
+        let p = upper_tail(rest.n, rest.k, rest.expected, rho);
+        let is_eligible = rest.n >= self.settings.min_n;
+        let large = rest.k as f64 >= self.settings.enter_rate(rest.expected) * rest.n as f64;
         let enters = is_eligible && large && p <= self.settings.enter;
-        let remainder = Remainder { p, enters, is_eligible };
-        let total_open = total.is_open;
+        let up = Share { k: up.k, n: up.n, expected: up.rate(total.expected.rate) };
+        let remainder = Remainder { evidence: evidence(up, rest, rho), enters, is_eligible };
+        let total_open = total.open_since.is_some();
         let situation = Situation { total_open, any_part_open, parts_up, remainder };
         let (of_total, of_parts) = attribute(&situation);
-        for case in cases.iter_mut().filter(|case| !case.is_open) {
+        for case in cases.iter_mut().filter(|case| case.open_since.is_none()) {
             if case.series.is_total() {
                 case.claim = of_total;
             } else if is_part(case) {
@@ -292,11 +322,12 @@ impl RatioState {
         let runs = &case.of.runs;
         let mut state = case.state;
         let mut run = case.tested.map(|tested| tested.run);
-        let ends_at = runs.ends_at(settings, &case.expected, to);
-        if case.is_open && state == State::Ok {
-            let since = ends_at.unwrap_or(EventTime::MIN);
-            let after = runs.since(settings, since, to);
-            if let Some(after) = after.filter(|run| has_left(settings, &case.expected, run)) {
+        let mut ends_at = to;
+        if let Some(since) = case.open_since {
+            ends_at = runs.ends_at(settings, &case.expected, since, to);
+            let after = runs.since(settings, ends_at, to);
+            let left = after.filter(|run| has_left(settings, &case.expected, run));
+            if let Some(after) = left.filter(|_| state == State::Ok) {
                 state = State::Leave;
                 run = Some(after);
             }
@@ -312,7 +343,7 @@ impl RatioState {
             slot: to,
             every: settings.window,
             starts_at,
-            ends_at: ends_at.unwrap_or(starts_at),
+            ends_at,
             window: run.to.since(run.from),
             value: run.rate(),
             expected: case.expected.rate,

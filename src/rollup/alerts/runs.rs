@@ -145,28 +145,33 @@ impl Runs {
         to: EventTime,
     ) -> EventTime {
         let from = to.minus(times(settings.window, 2 * settings.over));
-        let up: Vec<(EventTime, f64)> = self
-            .windows
-            .range(from..to)
-            .filter(|(_, seen)| own_p(seen, expected) <= START_P)
-            .map(|(start, seen)| (*start, seen.counts.k as f64 / seen.counts.n as f64))
-            .collect();
-        let highest = up.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-        let half = (expected.rate + highest) / 2.0;
-        let first = up.iter().find(|(_, rate)| *rate >= half);
+        let half = self.half_way(expected, from, to);
+        let mut windows = self.windows.range(from..to);
+        let first = windows.find(|(_, seen)| is_up(seen, expected, START_P, half));
         first.map_or(to, |(start, _)| start.plus(settings.window))
     }
 
-    /// End of the last window that is up by itself, at or before `to`.
+    /// End of the last window of what began at `since` that is up by itself, and by at least half of
+    /// what the highest one is. `since` if none is.
     pub(super) fn ends_at(
         &self,
         settings: &RatioSpike,
         expected: &Expected,
+        since: EventTime,
         to: EventTime,
-    ) -> Option<EventTime> {
-        let mut before = self.windows.range(..to).rev();
-        let last = before.find(|(_, seen)| own_p(seen, expected) <= ELEVATED_P);
-        last.map(|(start, _)| start.plus(settings.window))
+    ) -> EventTime {
+        let from = since.minus(settings.window).min(to);
+        let half = self.half_way(expected, from, to);
+        let mut windows = self.windows.range(from..to).rev();
+        let last = windows.find(|(_, seen)| is_up(seen, expected, ELEVATED_P, half));
+        last.map_or(since, |(start, _)| start.plus(settings.window))
+    }
+
+    /// Half way from what is expected to the highest window that is up by itself.
+    fn half_way(&self, expected: &Expected, from: EventTime, to: EventTime) -> f64 {
+        let up = self.windows.range(from..to).filter(|(_, seen)| own_p(seen, expected) <= START_P);
+        let highest = up.map(|(_, seen)| seen.counts.rate()).fold(expected.rate, f64::max);
+        (expected.rate + highest) / 2.0
     }
 
     /// The run that decides whether it is over: the windows since `since`, at most `over` of them,
@@ -191,8 +196,7 @@ impl Runs {
 
     /// True if one window is so far up that it is no example of what is usual.
     pub(super) fn is_anomalous(settings: &RatioSpike, expected: &Expected, seen: &Seen) -> bool {
-        let rate = seen.counts.k as f64 / seen.counts.n.max(1) as f64;
-        rate >= settings.enter_rate(expected.rate) && own_p(seen, expected) <= START_P
+        seen.counts.rate() >= settings.enter_rate(expected.rate) && own_p(seen, expected) <= START_P
     }
 }
 
@@ -201,6 +205,10 @@ impl Runs {
 pub(super) fn has_left(settings: &RatioSpike, expected: &Expected, run: &Run) -> bool {
     let level = (expected.rate + settings.enter_rate(expected.rate)) / 2.0;
     run.rate() < level || upper_tail(run.n, run.k, expected.rate, expected.rho) > LEAVE_P
+}
+
+fn is_up(seen: &Seen, expected: &Expected, p: f64, half: f64) -> bool {
+    seen.counts.rate() >= half && own_p(seen, expected) <= p
 }
 
 fn own_p(seen: &Seen, expected: &Expected) -> f64 {

@@ -61,6 +61,15 @@ const YOUNG_MAX_GAP: Millis = Millis::from_hours(6);
 /// Evidence of a silence begins so long before it.
 const EVIDENCE: Millis = Millis::from_mins(5);
 
+/// When something may be due.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Due {
+    /// Not before this: then it is to be computed.
+    NotBefore(EventTime),
+    /// The gap is a silence at this time.
+    At(EventTime),
+}
+
 struct Series {
     first: EventTime,
     /// End of the last slice with events.
@@ -69,7 +78,8 @@ struct Series {
     /// Longest gap, in expected arrivals, as of `longest_at`.
     longest: f64,
     longest_at: EventTime,
-    due: Option<EventTime>,
+    /// When to look again; nobody computes bounds for gaps that close at once.
+    due: Option<Due>,
     /// Since when it is silent, once that was said.
     silent_since: Option<EventTime>,
 }
@@ -123,8 +133,18 @@ impl Series {
         sum
     }
 
+    /// True if the gap is a silence by `at`; computes when it will be one, if that is worth knowing.
+    fn is_due(&mut self, settings: &Silence, grid: SliceGrid, at: EventTime) -> bool {
+        if let Some(Due::NotBefore(time)) = self.due
+            && time <= at
+        {
+            self.due = self.silent_at(settings, grid).map(Due::At);
+        }
+        matches!(self.due, Some(Due::At(time)) if time <= at)
+    }
+
     /// When the present gap becomes a silence, if nothing comes; whole slices.
-    fn due(&self, settings: &Silence, grid: SliceGrid) -> Option<EventTime> {
+    fn silent_at(&self, settings: &Silence, grid: SliceGrid) -> Option<EventTime> {
         if self.last.since(self.first) < settings.min_history {
             return None;
         }
@@ -191,7 +211,7 @@ impl SilenceState {
             }
             if let Some(series) = self.series.get_mut(dimensions) {
                 series.arrive(self.grid, slice, n);
-                series.due = series.due(&self.settings, self.grid);
+                series.due = Some(Due::NotBefore(series.last.plus(self.settings.min_gap)));
             }
         }
     }
@@ -204,8 +224,9 @@ impl SilenceState {
         self.hour_ends = Some(HOUR.end_of(at));
         for series in self.series.values_mut() {
             series.seasons.advance(at, series.silent_since);
+            // What is usual has changed.
             if series.silent_since.is_none() {
-                series.due = series.due(&self.settings, self.grid);
+                series.due = Some(Due::NotBefore(series.last.plus(self.settings.min_gap)));
             }
         }
     }
@@ -220,7 +241,7 @@ impl SilenceState {
         let rate = series.rate(since);
         let gap = until.since(since).as_secs_f64();
         let expected = if rate > 0.0 { 1.0 / rate } else { 0.0 };
-        let due = series.due.unwrap_or(until);
+        let bound = series.silent_at(&self.settings, self.grid).unwrap_or(until);
         Verdict {
             series: dimensions.clone(),
             state: if silent { State::Enter } else { State::Leave },
@@ -233,7 +254,7 @@ impl SilenceState {
             value: gap,
             expected,
             lower: 0.0,
-            upper: due.since(since).as_secs_f64().max(0.0),
+            upper: bound.since(since).as_secs_f64().max(0.0),
             n: series.seasons.recent_events(),
             effect: gap - expected,
             p_value: (-series.arrivals(since, until)).exp(),
@@ -257,7 +278,7 @@ impl Detect for SilenceState {
         self.arrive(view);
         let mut heard: Vec<Dimensions> = Vec::new();
         for (dimensions, series) in &mut self.series {
-            let is_due = series.due.is_some_and(|due| due <= view.step_end);
+            let is_due = series.is_due(&self.settings, self.grid, view.step_end);
             if is_due && !view.closed {
                 tests += 1;
                 series.silent_since.get_or_insert(series.last);
@@ -266,7 +287,7 @@ impl Detect for SilenceState {
             }
         }
         for (dimensions, series) in &self.series {
-            let over = heard.contains(dimensions) && episodes.is_open(dimensions);
+            let over = heard.contains(dimensions) && episodes.open_since(dimensions).is_some();
             if over || (series.silent_since.is_some() && !view.closed) {
                 out.push(self.verdict(dimensions, series, view));
             }
@@ -279,6 +300,9 @@ impl Detect for SilenceState {
             return None;
         }
         let quiet = self.series.values().filter(|series| series.silent_since.is_none());
-        quiet.filter_map(|series| series.due).min()
+        let time = |due| match due {
+            Due::NotBefore(time) | Due::At(time) => time,
+        };
+        quiet.filter_map(|series| series.due.map(time)).min()
     }
 }

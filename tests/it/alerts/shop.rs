@@ -45,6 +45,8 @@ pub(super) struct Shop {
     pub(super) silence: Option<(usize, i64, i64)>,
     /// Share of checkouts whose payment is pending for a day.
     pub(super) pending: f64,
+    /// Cohorts that are not mature 30 min after their end are not shown.
+    pub(super) only_mature: bool,
     pub(super) closed_after: Option<i64>,
     dimensions: Vec<Dimensions>,
     /// Events to come, by slice ahead, per channel.
@@ -66,7 +68,7 @@ impl Shop {
         let settings = Settings { app: "test".into(), canonical_topic, slice, rules };
         let of = |name: &&str| Dimensions::new([(Dimension::Channel, CompactString::from(*name))]);
         Shop {
-            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: Random(Random(seed).next()),
             alerts: Alerts::new(settings),
             scale: 1.0,
             start: 0,
@@ -74,6 +76,7 @@ impl Shop {
             promotion: None,
             silence: None,
             pending: 0.0,
+            only_mature: false,
             closed_after: None,
             dimensions: CHANNELS.iter().map(of).collect(),
             ahead: vec![VecDeque::new(); CHANNELS.len()],
@@ -126,8 +129,9 @@ impl Shop {
         let windows: Vec<WindowView<'_>> = matured
             .iter()
             .zip(&figures)
-            .filter(|((_, cohort), _)| cohort.undecided() * 20 <= cohort.started)
-            .map(|((dimensions, cohort), figures)| WindowView {
+            .map(|((dimensions, cohort), figures)| (dimensions, cohort, figures, is_mature(cohort)))
+            .filter(|(_, _, _, mature)| *mature || !self.only_mature)
+            .map(|(dimensions, cohort, figures, mature)| WindowView {
                 window: minutes(5),
                 start,
                 end: start.plus(minutes(5)),
@@ -135,7 +139,7 @@ impl Shop {
                 figures,
                 customers: cohort.started,
                 cohort,
-                mature: true,
+                mature,
                 is_final: false,
                 completeness: 1.0,
             })
@@ -257,6 +261,10 @@ impl Shop {
             })
             .collect()
     }
+}
+
+fn is_mature(cohort: &Cohort) -> bool {
+    cohort.undecided() * 20 <= cohort.started
 }
 
 fn worth(cohort: &Cohort) -> Figures {
