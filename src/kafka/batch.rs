@@ -1,19 +1,22 @@
-//! Batch consumption through the C interface, which the client's Rust wrapper does not offer.
+//! Consumption in batches through the C interface, which the client's Rust wrapper does not offer.
 //!
 //! Besides being cheaper per record it is the only way to learn *which topic* reached its end: the
 //! wrapper's end-of-partition error names the partition alone.
 //!
-//! The queues of the assigned partitions are forwarded to one private queue, and only that one is read
-//! in batches; the client's own queue keeps serving events through `poll`. Rebalances are not answered
-//! inside the client's callback: they are noted, and the worker answers them when it has flushed
-//! what belongs to the partitions that go. Three rules of the client, each found the hard way:
+//! The queues of the assigned partitions are forwarded to one private queue, and only that one is read;
+//! the client's own queue keeps serving events through `poll`. Rebalances are not answered inside the
+//! client's callback: they are noted, and the worker answers them when it has flushed what belongs to
+//! the partitions that go. Rules of the client, each found the hard way:
 //!
-//! - Never call the batch functions on the client's main queue: it would undo every rebalance.
-//! - A batch call waits until the batch is full or the time is over, so it is called with no time, and
-//!   the waiting is done for the first record alone.
+//! - Never consume from the client's main queue: it would undo every rebalance.
+//! - `rd_kafka_consume_batch_queue` takes an end-of-partition event for a record and moves the client's
+//!   position one too far. Every cooperative rebalance pauses the partitions that stay and resumes them
+//!   at that position: a record is lost, or the partition fails for being out of range. Taking messages
+//!   one by one from the queue does not; it costs a lock per record.
+//! - One `poll` serves one event, and returns nothing whether it did or not.
 //! - While the client closes it may serve one more rebalance: by then the private queue is gone, and
 //!   the answer must be given at once, or closing hangs.
-#![expect(unsafe_code, reason = "the client's batch interface has no safe wrapper")]
+#![expect(unsafe_code, reason = "reading a queue of one's own has no safe wrapper")]
 
 use super::health::Monitor;
 use super::task::{Headers, Record, TopicPartition};
@@ -34,6 +37,9 @@ use std::time::Duration;
 
 /// How often events of the client's own queue are served at least.
 pub(super) const SERVE_EVERY_MS: i64 = 50;
+
+/// Bounds one serving, should events come as fast as they are served.
+const EVENTS_PER_SERVE: usize = 1_000;
 
 /// What came out of the queue.
 pub(super) enum Event<'a> {
@@ -212,17 +218,35 @@ impl BatchConsumer {
             return Ok(());
         }
         self.served = Some(Moment::now());
-        while let Some(came) = self.consumer.poll(Duration::ZERO) {
-            match came {
+        // One call serves one event at most, and says neither whether it did nor whether more wait.
+        for _ in 0..EVENTS_PER_SERVE {
+            match self.consumer.poll(Duration::ZERO) {
                 // Partitions are forwarded before they are assigned: nothing comes this way.
-                Ok(_) => debug_assert!(false, "a record came by the client's own queue"),
-                Err(KafkaError::MessageConsumptionFatal(code)) => {
+                Some(Ok(_)) => debug_assert!(false, "a record came by the client's own queue"),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(KafkaError::MessageConsumptionFatal(code));
                 }
-                Err(error) => self.consumer.context().monitor.note(&error.to_string()),
+                Some(Err(error)) => self.consumer.context().monitor.note(&error.to_string()),
+                None => {}
+            }
+            if self.events_waiting() == 0 {
+                break;
             }
         }
         Ok(())
+    }
+
+    fn events_waiting(&self) -> usize {
+        // SAFETY: the client is alive; the reference to its queue is given back.
+        unsafe {
+            let queue = ffi::rd_kafka_queue_get_consumer(self.consumer.client().native_ptr());
+            if queue.is_null() {
+                return 0;
+            }
+            let waiting = ffi::rd_kafka_queue_length(queue);
+            ffi::rd_kafka_queue_destroy(queue);
+            waiting
+        }
     }
 
     /// Takes what came from the queue; waits up to `wait` if nothing is there. Returns how many events
@@ -244,25 +268,17 @@ impl BatchConsumer {
     }
 
     fn fill(&mut self, wait: Duration) -> usize {
-        let batch = |queue: &Queue, buffer: &mut [*mut ffi::rd_kafka_message_t]| {
-            // SAFETY: the buffer has room for `len` pointers and belongs to us.
-            let got = unsafe {
-                ffi::rd_kafka_consume_batch_queue(queue.0, 0, buffer.as_mut_ptr(), buffer.len())
-            };
-            usize::try_from(got).unwrap_or(0)
-        };
-        let got = batch(&self.queue, &mut self.buffer);
-        if got > 0 || wait.is_zero() {
-            return got;
-        }
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is alive; the message returned is ours to destroy.
-        let first = unsafe { ffi::rd_kafka_consume_queue(self.queue.0, millis) };
-        if first.is_null() {
-            return 0;
+        for at in 0..self.buffer.len() {
+            let millis = if at == 0 { millis } else { 0 };
+            // SAFETY: the queue is alive; the message returned is ours to destroy.
+            let message = unsafe { ffi::rd_kafka_consume_queue(self.queue.0, millis) };
+            if message.is_null() {
+                return at;
+            }
+            self.buffer[at] = message;
         }
-        self.buffer[0] = first;
-        1 + batch(&self.queue, &mut self.buffer[1..])
+        self.buffer.len()
     }
 
     /// Log end of a partition as the last fetch told, without asking anybody.
