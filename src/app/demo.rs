@@ -78,7 +78,7 @@ pub fn demo(options: &Options) -> anyhow::Result<(String, Result<(), String>)> {
     let mut plan = Plan::new(scenario, options.seed);
     plan.rate = RATE;
     plan.until = Some(plan.start.plus(SPAN));
-    let settings = Settings::from_yaml_str("demo", &configuration("starting"))
+    let settings = Settings::from_yaml_str("demo", &configuration("starting"), [])
         .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let mut topics: Vec<(&str, i32)> = vec![(SOURCE_TOPIC, PARTITIONS)];
     for topic in Topic::ALL {
@@ -87,7 +87,7 @@ pub fn demo(options: &Options) -> anyhow::Result<(String, Result<(), String>)> {
     }
     let broker = Embedded::start(topics).context("starting the embedded broker")?;
     let connection = broker.connection();
-    let settings = Settings::from_yaml_str("demo", &configuration(connection.bootstrap()))
+    let settings = Settings::from_yaml_str("demo", &configuration(connection.bootstrap()), [])
         .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let since = Moment::now();
     let recording = match &options.record {

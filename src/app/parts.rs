@@ -38,9 +38,10 @@ impl Parts {
     /// Says whether records come without `ingest` in front. Then every record moves the watermark,
     /// which follows by the largest bound for disorder of any source.
     pub fn set_direct(&mut self, direct: bool) {
-        let bound = self.journey.direct.unwrap_or(journey::Direct {
-            max_out_of_orderness: Millis::from_secs(5),
-        });
+        let bound = self
+            .journey
+            .direct
+            .unwrap_or(journey::Direct { max_out_of_orderness: Millis::from_secs(5) });
         self.journey.direct = direct.then_some(bound);
     }
 
@@ -51,8 +52,7 @@ impl Parts {
 
     /// One rollup task, with its alerts.
     pub fn rollup_task(&self, partition: PartitionId, journey_partitions: i32) -> Rollup {
-        let settings =
-            rollup::Settings { partition, journey_partitions, ..self.rollup.clone() };
+        let settings = rollup::Settings { partition, journey_partitions, ..self.rollup.clone() };
         Rollup::new(settings, Box::new(Alerts::new(self.alerts.clone())))
     }
 }

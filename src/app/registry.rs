@@ -2,12 +2,12 @@
 
 use super::tasks::context::Context as Tasks;
 use super::tasks::ingest::CanonicalEncoding;
+use crate::codec::canonical::CONTROL_SCHEMA;
 use crate::codec::canonical::{Schemas, canonical_with_origin_schema};
 use crate::codec::derived::{Encoding, SchemaIds};
-use crate::codec::canonical::CONTROL_SCHEMA;
 use crate::codec::schemas::schema_of;
 use crate::config::Settings;
-use crate::kafka::registry::{Registry, Settings as RegistrySettings};
+use crate::kafka::registry::{Registry, RegistrySettings};
 use crate::model::topic::Topic;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
@@ -33,12 +33,14 @@ pub fn prepare(
         let tasks = Tasks::new(app, names, Encoding::Json, None, files, metrics.clone());
         return Ok((tasks, CanonicalEncoding::Json, schemas));
     };
-    let registry = Registry::new(RegistrySettings {
-        urls: vec![url.clone()],
-        username: settings.registry.username.clone(),
-        password: settings.registry.password.clone(),
-    })
-    .with_context(|| format!("using the schema registry at {url}"))?;
+    let mut access = RegistrySettings::new(url);
+    access.basic_auth = settings
+        .registry
+        .username
+        .clone()
+        .map(|name| (name, settings.registry.password.clone().unwrap_or_default()));
+    let registry =
+        Registry::new(&access).with_context(|| format!("using the schema registry at {url}"))?;
     let register = |subject: String, schema: &str| {
         registry
             .register(&subject, schema)

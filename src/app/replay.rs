@@ -61,8 +61,7 @@ pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary>
     let since = Moment::now();
     let first = first_record(&options.inputs)?;
     let recorded = matches!(first, Some(Line::Recorded(_)));
-    let direct =
-        options.source.is_none() && (!recorded || settings.ingest == IngestMode::Direct);
+    let direct = options.source.is_none() && (!recorded || settings.ingest == IngestMode::Direct);
     let partitions = match recorded && options.source.is_none() {
         true => recorded_partitions(&options.inputs)?,
         false => options.partitions,
@@ -194,7 +193,13 @@ pub(super) enum Item<'a> {
 /// Where a replay writes to.
 enum Out {
     /// One file per topic, as it comes.
-    Lines { dir: PathBuf, files: BTreeMap<Topic, BufWriter<File>>, app: String, scratch: Vec<Produce>, error: Option<std::io::Error> },
+    Lines {
+        dir: PathBuf,
+        files: BTreeMap<Topic, BufWriter<File>>,
+        app: String,
+        scratch: Vec<Produce>,
+        error: Option<std::io::Error>,
+    },
     /// The final form.
     Final { dir: PathBuf, form: FinalForm },
 }

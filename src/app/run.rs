@@ -59,7 +59,7 @@ pub(super) fn finish(pipeline: &Shared, stopped: &AtomicBool) -> anyhow::Result<
     };
     loop {
         let done = {
-            let mut pipeline = pipeline.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let pipeline = pipeline.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             pipeline.advance(&mut finishing)?
         };
         if done || stopped.load(Ordering::SeqCst) {

@@ -11,3 +11,8 @@ pub mod marks;
 pub mod record;
 pub mod rules;
 pub mod task;
+
+pub use marks::MarkSchedule;
+pub use record::{Outcome, SourceRecord};
+pub use rules::{Rules, Settings as RulesSettings};
+pub use task::{CanonicalOut, SourceTask, ahead};

@@ -224,9 +224,9 @@ impl Asker {
         };
         match found.error().map(RDKafkaErrorCode::from) {
             None => {}
-            Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
-            ) => return Err(Error::MissingTopic(topic.to_owned())),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                return Err(Error::MissingTopic(topic.to_owned()));
+            }
             Some(code) => return Err(Error::broker(what(), code)),
         }
         match i32::try_from(found.partitions().len()) {

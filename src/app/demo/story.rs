@@ -37,8 +37,11 @@ impl Story {
             resolved: BTreeSet::new(),
             now: plan.start,
         };
-        story.say("A shop's touchpoints flow through ingest, journey, rollup and relay, on a clock");
-        story.say("that runs 300 times as fast as yours. Broker and topics are inside this process.");
+        story
+            .say("A shop's touchpoints flow through ingest, journey, rollup and relay, on a clock");
+        story.say(
+            "that runs 300 times as fast as yours. Broker and topics are inside this process.",
+        );
         if let Some(address) = address {
             story.say(&format!("  page     http://{address}/        (open it now: it is live)"));
             story.say(&format!("  metrics  http://{address}/metrics"));
@@ -166,7 +169,9 @@ impl Story {
             return Err("an alert fired although nothing was wrong".to_owned());
         }
         if !expected.is_empty() && self.fired.is_empty() {
-            return Err("no alert fired before the demo ended: give it longer with --for".to_owned());
+            return Err(
+                "no alert fired before the demo ended: give it longer with --for".to_owned()
+            );
         }
         if self.fired != self.resolved {
             return Err("an alert is still firing: give the demo longer with --for".to_owned());

@@ -95,11 +95,12 @@ impl Decoder {
                 }
                 Ok(())
             }
-            Err(RegistryError::Unknown(_)) => {
+            Err(RegistryError::Unknown) => {
                 self.schemas.insert_unknown(id);
                 Ok(())
             }
-            Err(RegistryError::Down(reason)) => Err(Undecoded::Retry(reason)),
+            // An outage is no poison pill, nor is a registry that lost our credentials.
+            Err(error) => Err(Undecoded::Retry(error.to_string())),
         }
     }
 }

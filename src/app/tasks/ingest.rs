@@ -4,9 +4,7 @@ use super::context::Context;
 use super::decode::{Decoder, Undecoded};
 use crate::app::ingest_parts::SourceParts;
 use crate::clock::{self, Moment};
-use crate::codec::canonical::{
-    encode_avro, encode_control_avro, encode_control_json, encode_json,
-};
+use crate::codec::canonical::{encode_avro, encode_control_avro, encode_control_json, encode_json};
 use crate::codec::murmur2::partition_of;
 use crate::config::Format;
 use crate::engine::progress::Report;

@@ -178,6 +178,9 @@ pub(super) fn owned(positions: &BTreeMap<TopicPartition, Position>) -> usize {
 }
 
 /// Up to where a partition of `in` is done.
-pub(super) fn done(positions: &BTreeMap<TopicPartition, Position>, partition: i32) -> Option<NextOffset> {
+pub(super) fn done(
+    positions: &BTreeMap<TopicPartition, Position>,
+    partition: i32,
+) -> Option<NextOffset> {
     positions.get(&TopicPartition::new("in", PartitionId::new(partition)))?.done
 }
