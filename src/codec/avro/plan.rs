@@ -10,7 +10,7 @@
 //! contract for absent fields. Timestamps in micro- or nanoseconds are divided down. Local
 //! timestamps, decimals and doubles do not become times or money: that is `IncompatibleSchema`.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Malformed};
 use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
 use crate::codec::slots::{Decoded, Filled, Slot};
@@ -115,7 +115,8 @@ pub(super) enum Read {
 /// The steps for one writer schema.
 #[derive(Debug)]
 pub(crate) struct DecodePlan {
-    pub(super) steps: Vec<Step>,
+    /// Each with the number of steps from it on for which a zero byte says "nothing here".
+    pub(super) steps: Vec<(Step, u8)>,
     pub(super) reads: Vec<Read>,
 }
 
@@ -123,7 +124,18 @@ impl DecodePlan {
     fn decode<'a>(&self, shapes: &'a Shapes, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         let mut cursor = Cursor::new(body);
         let mut filled = Filled::new();
-        for step in &self.steps {
+        let mut at = 0;
+        while let Some((step, skippable)) = self.steps.get(at) {
+            // Most fields of most records are absent: a run of them is one step.
+            if *skippable > 0 {
+                let absent = cursor.zeros().min(usize::from(*skippable));
+                if absent > 0 {
+                    cursor.advance(absent);
+                    at += absent;
+                    continue;
+                }
+            }
+            at += 1;
             match *step {
                 Step::SkipText => {
                     cursor.bytes()?;
@@ -166,11 +178,11 @@ impl DecodePlan {
 
 /// Branch of a `["null", T]`.
 #[inline]
-fn present(cursor: &mut Cursor<'_>) -> Result<bool, Reject> {
+fn present(cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
     match cursor.byte()? {
         0 => Ok(false),
         2 => Ok(true),
-        _ => Err(Reject::whole(RejectReason::MalformedAvro)),
+        _ => Err(Malformed),
     }
 }
 

@@ -44,12 +44,49 @@ impl DecodePlan {
                     Step::Read(plan.reads.len() as u32 - 1)
                 }
             };
-            plan.steps.push(step);
+            plan.steps.push((step, 0));
         }
+        plan.count_skippable(shapes);
         match REQUIRED.into_iter().find(|slot| found & slot.bit() == 0) {
             Some(slot) => Err(incompatible(slot)),
             None => Ok(plan),
         }
+    }
+
+    /// Sets, for each step, how many steps from it on take one zero byte and leave everything as a
+    /// record without that field has it: null, false, an empty array; and what is skipped anyway.
+    fn count_skippable(&mut self, shapes: &Shapes) {
+        let mut run = 0u8;
+        for (step, skippable) in self.steps.iter_mut().rev() {
+            let is_skippable = match *step {
+                Step::Text(_) | Step::Long(_) => false,
+                Step::Read(at) => match &self.reads[at as usize] {
+                    Read::Skip(shape) => is_one_zero(shapes, *shape),
+                    Read::Union(branches) => match branches.first() {
+                        Some(Read::Null) => true,
+                        Some(Read::Skip(shape)) => matches!(shapes.get(*shape), Shape::Null),
+                        _ => false,
+                    },
+                    _ => false,
+                },
+                _ => true,
+            };
+            run = if is_skippable { run.saturating_add(1) } else { 0 };
+            *skippable = run;
+        }
+    }
+}
+
+/// True for a type of which a zero byte is a whole value.
+fn is_one_zero(shapes: &Shapes, shape: ShapeId) -> bool {
+    match shapes.get(shape) {
+        Shape::Boolean | Shape::Int | Shape::Long(_) | Shape::Bytes | Shape::Text => true,
+        Shape::Enum(symbols) => !symbols.is_empty(),
+        Shape::Array(_) | Shape::Map(_) => true,
+        Shape::Union(branches) => {
+            branches.first().is_some_and(|branch| matches!(shapes.get(*branch), Shape::Null))
+        }
+        Shape::Null | Shape::Float | Shape::Double | Shape::Fixed(_) | Shape::Record(_) => false,
     }
 }
 

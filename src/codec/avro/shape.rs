@@ -126,14 +126,14 @@ impl Shapes {
         }
         match &self.arena[id] {
             Shape::Null => Ok(()),
-            Shape::Boolean => cursor.boolean().map(drop),
-            Shape::Int => cursor.int().map(drop),
-            Shape::Long(_) => cursor.long().map(drop),
-            Shape::Float => cursor.take(4).map(drop),
-            Shape::Double => cursor.take(8).map(drop),
-            Shape::Bytes | Shape::Text => cursor.bytes().map(drop),
-            Shape::Fixed(size) => cursor.take(*size).map(drop),
-            Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop),
+            Shape::Boolean => cursor.boolean().map(drop).map_err(Reject::from),
+            Shape::Int => cursor.int().map(drop).map_err(Reject::from),
+            Shape::Long(_) => cursor.long().map(drop).map_err(Reject::from),
+            Shape::Float => cursor.take(4).map(drop).map_err(Reject::from),
+            Shape::Double => cursor.take(8).map(drop).map_err(Reject::from),
+            Shape::Bytes | Shape::Text => cursor.bytes().map(drop).map_err(Reject::from),
+            Shape::Fixed(size) => cursor.take(*size).map(drop).map_err(Reject::from),
+            Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop).map_err(Reject::from),
             Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1)),
             Shape::Map(values) => cursor.blocks(|c| {
                 c.bytes()?;
