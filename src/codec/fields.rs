@@ -29,6 +29,11 @@ pub(crate) trait JsonWrite {
     }
 }
 
+/// The names of a record's fields.
+pub(crate) trait Named {
+    const FIELDS: &[&str];
+}
+
 pub(crate) fn wrong(field: &str) -> Reject {
     Reject::field(RejectReason::WrongType, field)
 }
@@ -103,6 +108,10 @@ pub(crate) use record;
 macro_rules! canonical_record {
     ($type:ident { $($field:ident $(= $default:expr)? $(, via $via:path)?;)* }) => {
         record!($type { $($field $(= $default)? $(, via $via)?;)* });
+
+        impl Named for $type {
+            const FIELDS: &[&str] = &[$(stringify!($field),)*];
+        }
 
         impl JsonWrite for $type {
             fn json(&self, out: &mut Vec<u8>) {

@@ -13,9 +13,11 @@
 use super::cursor::{Cursor, Malformed};
 use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
+use crate::codec::fields::{self, Named};
 use crate::codec::slots::{Decoded, Filled, Slot};
 use crate::codec::tree::Tree;
 use crate::model::reject::{Reject, RejectReason};
+use crate::model::touchpoint::Touchpoint;
 
 /// Full name of the record of control records.
 const CONTROL_NAME: &str = "touchline.v1.Control";
@@ -39,24 +41,23 @@ impl Plan {
     /// Compiles `avsc`; an error means that it is no Avro schema, or one nested too deep.
     pub fn compile(avsc: &str) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
-        let reads = if shapes.name.as_deref() == Some(CONTROL_NAME) {
-            Reads::Control
-        } else {
-            match DecodePlan::compile(&shapes) {
-                Ok(plan) => Reads::Touchpoint(plan),
-                Err(reject) => Reads::Foreign(reject),
-            }
-        };
-        Ok(Plan { shapes, reads })
+        if shapes.name.as_deref() == Some(CONTROL_NAME) {
+            return Ok(Plan { shapes, reads: Reads::Control });
+        }
+        let mut named = Shapes::parse(avsc)?;
+        named.adopt_aliases(Touchpoint::FIELDS);
+        match DecodePlan::compile(&named) {
+            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan) }),
+            // A mapping wants the writer's own names.
+            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject) }),
+        }
     }
 
     /// Reads an unframed body as a touchpoint or control record.
     pub fn decode<'a>(&'a self, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         match &self.reads {
             Reads::Touchpoint(plan) => plan.decode(&self.shapes, body),
-            Reads::Control => {
-                super::super::fields::control(&self.tree(body)?).map(Decoded::Control)
-            }
+            Reads::Control => fields::control(&self.tree(body)?).map(Decoded::Control),
             Reads::Foreign(reject) => Err(reject.clone()),
         }
     }

@@ -1,7 +1,7 @@
 //! Resolution: from a writer's schema to the steps of a plan.
 
 use super::plan::{DecodePlan, Read, Step};
-use super::shape::{Field, Shape, ShapeId, Shapes, Unit};
+use super::shape::{Shape, ShapeId, Shapes, Unit};
 use crate::codec::slots::{Kind, Slot};
 use crate::model::reject::{Reject, RejectReason};
 
@@ -22,7 +22,7 @@ impl DecodePlan {
         let mut plan = DecodePlan { steps: Vec::with_capacity(fields.len()), reads: Vec::new() };
         let mut found = 0u64;
         for field in fields {
-            let slot = slot_of(field, fields);
+            let slot = Slot::by_name(&field.name);
             found |= slot.map_or(0, Slot::bit);
             let step = match slot {
                 Some(slot) => fast(shapes, field.shape, slot),
@@ -88,14 +88,6 @@ fn is_one_zero(shapes: &Shapes, shape: ShapeId) -> bool {
         }
         Shape::Null | Shape::Float | Shape::Double | Shape::Fixed(_) | Shape::Record(_) => false,
     }
-}
-
-/// The slot of a field: by its name; by an alias only if no other field has that name.
-fn slot_of(field: &Field, all: &[Field]) -> Option<Slot> {
-    Slot::by_name(&field.name).or_else(|| {
-        let mut aliases = field.aliases.iter();
-        aliases.find(|alias| all.iter().all(|f| f.name != **alias)).and_then(|a| Slot::by_name(a))
-    })
 }
 
 /// True for a type that fits the slot in one step.

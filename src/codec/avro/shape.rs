@@ -98,6 +98,25 @@ impl Shapes {
         Ok(Shapes { arena: builder.arena, root, name })
     }
 
+    /// Gives a field of the root the first of its aliases that is among `names`, unless its own name
+    /// is, or another field has that name.
+    pub(crate) fn adopt_aliases(&mut self, names: &[&str]) {
+        let Shape::Record(fields) = &mut self.arena[self.root] else {
+            return;
+        };
+        for at in 0..fields.len() {
+            if names.contains(&&*fields[at].name) {
+                continue;
+            }
+            let is_free = |alias: &str| fields.iter().all(|field| &*field.name != alias);
+            let mut aliases = fields[at].aliases.iter();
+            let alias = aliases.find(|alias| names.contains(&&***alias) && is_free(alias));
+            if let Some(alias) = alias.cloned() {
+                fields[at].name = alias;
+            }
+        }
+    }
+
     pub(crate) fn get(&self, id: ShapeId) -> &Shape {
         &self.arena[id]
     }
