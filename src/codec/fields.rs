@@ -1,4 +1,5 @@
-//! Whole records field by field: from a [`Tree`], to Avro and to JSON, from one list of fields each.
+//! Whole records field by field: from a [`Tree`], to Avro and to JSON, from one list of fields
+//! each.
 
 use super::avro::write::AvroWrite;
 use super::tree::Tree;

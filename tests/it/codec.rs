@@ -662,7 +662,8 @@ fn a_schema_can_read_what_was_published() {
     for (name, old) in published {
         let old = Schema::parse_str(old).unwrap();
         let now = match name {
-            // What ingest writes has `origin` in front; its readers are ours, the contract's are not.
+            // What ingest writes has `origin` in front; its readers are ours, the contract's are
+            // not.
             "touchpoints.canonical" => CANONICAL_SCHEMA,
             _ => schemas().iter().find(|(n, _)| *n == name).unwrap().1,
         };

@@ -2,8 +2,8 @@
 //!
 //! The fields of a record become a flat list of steps. The common ones (text, number, each also as
 //! `["null", T]`, read or skipped) are one step each; everything else goes through a small tree.
-//! Text is borrowed from the payload, what is not read is skipped, bounds are strict, and bytes after
-//! the record are an error.
+//! Text is borrowed from the payload, what is not read is skipped, bounds are strict, and bytes
+//! after the record are an error.
 //!
 //! Resolution is Avro's: fields by name (or by an alias that the *writer* declares), int as long,
 //! enums as text, bytes as text where they are UTF-8, union branches by type, defaults of the

@@ -98,8 +98,8 @@ impl Shapes {
         Ok(Shapes { arena: builder.arena, root, name })
     }
 
-    /// Gives a field of the root the first of its aliases that is among `names`, unless its own name
-    /// is, or another field has that name.
+    /// Gives a field of the root the first of its aliases that is among `names`, unless its own
+    /// name is, or another field has that name.
     pub(crate) fn adopt_aliases(&mut self, names: &[&str]) {
         let Shape::Record(fields) = &mut self.arena[self.root] else {
             return;
