@@ -1,8 +1,8 @@
 //! The canonical topic: touchpoints and control records, in Avro and in JSON.
 //!
-//! `journey` reads through [`decode_avro`] and [`decode_json`], which borrow; `ingest` and the tools
-//! read and write whole touchpoints. No IO: a schema that is not here yet is [`Lookup::Missing`], and
-//! the shell fetches it.
+//! `journey` reads through [`decode_avro`] and [`decode_json`], which borrow; `ingest` and the
+//! tools read and write whole touchpoints. No IO: a schema that is not here yet is
+//! [`Lookup::Missing`], and the shell fetches it.
 
 pub use super::avro::plan::Plan;
 pub use super::encode::{
@@ -53,8 +53,8 @@ impl Schemas {
 
     /// Compiles and keeps the schema of `id`.
     ///
-    /// An error (it is no Avro schema) is kept, too, so that nobody asks again. A schema that is fine
-    /// but is not a touchpoint's is no error here; [`decode_avro`] says `IncompatibleSchema`.
+    /// An error (it is no Avro schema) is kept, too, so that nobody asks again. A schema that is
+    /// fine but is not a touchpoint's is no error here; [`decode_avro`] says `IncompatibleSchema`.
     pub fn insert(&mut self, id: u32, avsc: &str) -> Result<(), Reject> {
         match Plan::compile(avsc) {
             Ok(plan) => {

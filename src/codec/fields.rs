@@ -1,4 +1,5 @@
-//! Whole records field by field: from a [`Tree`], to Avro and to JSON, from one list of fields each.
+//! Whole records field by field: from a [`Tree`], to Avro and to JSON, from one list of fields
+//! each.
 
 use super::avro::write::AvroWrite;
 use super::tree::Tree;
@@ -27,6 +28,11 @@ pub(crate) trait JsonWrite {
     fn is_absent(&self) -> bool {
         false
     }
+}
+
+/// The names of a record's fields.
+pub(crate) trait Named {
+    const FIELDS: &[&str];
 }
 
 pub(crate) fn wrong(field: &str) -> Reject {
@@ -103,6 +109,10 @@ pub(crate) use record;
 macro_rules! canonical_record {
     ($type:ident { $($field:ident $(= $default:expr)? $(, via $via:path)?;)* }) => {
         record!($type { $($field $(= $default)? $(, via $via)?;)* });
+
+        impl Named for $type {
+            const FIELDS: &[&str] = &[$(stringify!($field),)*];
+        }
 
         impl JsonWrite for $type {
             fn json(&self, out: &mut Vec<u8>) {

@@ -13,7 +13,8 @@
 //! | [`validate`] | the bounds of a touchpoint |
 //!
 //! All input is hostile: every length, depth and count is bounded, and no input panics.
-//! Deliberately absent: mappings of foreign formats (`ingest`), fetching schemas (`kafka`), Protobuf.
+//! Deliberately absent: mappings of foreign formats (`ingest`), fetching schemas (`kafka`),
+//! Protobuf.
 
 mod avro;
 pub mod canonical;

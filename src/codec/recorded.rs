@@ -1,19 +1,19 @@
 //! Recordings: records of topics as lines of JSON or as an Avro container, for `replay`.
 //!
-//! A line is `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`. Bytes (key,
-//! value, each header's value) are
+//! A line is `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`. Bytes
+//! (key, value, each header's value) are
 //!
 //! - `null` where there are none;
-//! - a JSON string where they are UTF-8: the text itself, also when it is JSON, so that they come back
-//!   byte for byte;
+//! - a JSON string where they are UTF-8: the text itself, also when it is JSON, so that they come
+//! back   byte for byte;
 //! - `{"base64": "…"}` otherwise.
 //!
 //! Other JSON in place of a value (an object, a number) is taken for its own text, as written; that
 //! makes recordings easy to write by hand. Headers are an object by name, or a list of
 //! `[name, value]` where a name repeats.
 //!
-//! A line without `topic` is bare: a canonical object by itself. What partition and offset it gets is
-//! the reader's to say. Deliberately absent: compression, and reading files.
+//! A line without `topic` is bare: a canonical object by itself. What partition and offset it gets
+//! is the reader's to say. Deliberately absent: compression, and reading files.
 
 use super::canonical::{encode_json, validate_full};
 use super::fields::{self, FromTree, required};
@@ -221,8 +221,8 @@ fn write_bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
 }
 
 /// Reads an Avro container: recorded records
-/// ([`RECORDED_SCHEMA`](super::schemas::RECORDED_SCHEMA)), or touchpoints of any schema that has the
-/// contract's fields, which come out as bare JSON.
+/// ([`RECORDED_SCHEMA`](super::schemas::RECORDED_SCHEMA)), or touchpoints of any schema that has
+/// the contract's fields, which come out as bare JSON.
 pub fn read_container(
     bytes: &[u8],
 ) -> Result<impl Iterator<Item = Result<Line<'static>, Reject>> + '_, Reject> {

@@ -1,7 +1,7 @@
 //! The schema files of our topics: what `schemas show` prints and what the registry is given.
 //!
-//! The text of a schema file is the documentation of its topic: a stranger can write a consumer from
-//! it alone.
+//! The text of a schema file is the documentation of its topic: a stranger can write a consumer
+//! from it alone.
 
 use super::canonical::{CONTROL_SCHEMA, canonical_with_origin_schema};
 use crate::model::topic::Topic;
@@ -20,7 +20,8 @@ pub const ALERT_SCHEMA: &str = include_str!("schemas/alert.v1.avsc");
 /// Schema of a line of a recording.
 pub const RECORDED_SCHEMA: &str = include_str!("schemas/recorded.v1.avsc");
 
-/// Name under which [`schemas`] has the schema of control records, which lie in the canonical topic.
+/// Name under which [`schemas`] has the schema of control records, which lie in the canonical
+/// topic.
 pub const CONTROL_NAME: &str = "touchpoints.canonical-control";
 
 /// Schema of the touchpoints or facts of a topic; `None` where values have no schema of ours

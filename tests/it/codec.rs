@@ -1,4 +1,5 @@
 //! Bytes to records and back, against the Avro library and vectors of another implementation.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing here fails the test")]
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
@@ -264,9 +265,12 @@ fn check_writer(writer: &str, value: Value, expected: Result<Touchpoint, (Reject
             assert_eq!(decode_avro(&schemas, &payload), Ok(hot));
             let mut ours = Vec::new();
             encode_avro(9, None, &expected, &mut ours);
+            // An enum as text goes beyond Avro's own rules: there the library has no opinion.
             let resolved = oracle(writer, Some(CANONICAL_SCHEMA), &body);
-            assert!(resolved.is_some(), "the library must be able to judge");
-            assert_eq!(resolved, oracle(CANONICAL_SCHEMA, None, &ours[5..]));
+            assert_eq!(resolved.is_some(), !writer.contains("\"enum\""));
+            if resolved.is_some() {
+                assert_eq!(resolved, oracle(CANONICAL_SCHEMA, None, &ours[5..]));
+            }
         }
         Err((reason, field)) => {
             assert_eq!(decode_avro(&schemas, &payload), Err(rejected(reason, field)));
@@ -361,12 +365,12 @@ fn writers_with_other_schemas() {
     check_writer(&writer(own, &but), values(vec![("action", action)], &but), Ok(expected(|_| {})));
     // An alias that the writer declares.
     let own = r#"{"name":"verb","aliases":["action"],"type":"string"}"#;
-    let verb = vec![("verb", text("view"))];
     let schemas = with(9, &writer(own, &but));
-    let body = [&b"\x06e-1\x08shop\xf6\xa1\xab\xfe\xf9\x62\x06web\x0eproduct\x08view"[..]].concat();
-    assert_eq!(verb.len(), 1);
-    let hot = decode_avro(&schemas, &framed(9, &body)).is_ok();
-    assert!(hot);
+    let body = b"\x06e-1\x08shop\xf6\xa1\xab\xfe\xf9\x62\x06web\x0eproduct\x08view";
+    let view = expected(|_| {});
+    let hot = Decoded::Touchpoint { origin: None, touchpoint: view.view() };
+    assert_eq!(decode_avro(&schemas, &framed(9, body)), Ok(hot));
+    assert_eq!(decode_avro_full(&schemas, &framed(9, body)), Ok((None, view.clone())));
     // Not to be resolved.
     let own = r#"{"name":"value","type":"double"}"#;
     let double = vec![("value", Value::Double(1.5))];
@@ -658,7 +662,8 @@ fn a_schema_can_read_what_was_published() {
     for (name, old) in published {
         let old = Schema::parse_str(old).unwrap();
         let now = match name {
-            // What ingest writes has `origin` in front; its readers are ours, the contract's are not.
+            // What ingest writes has `origin` in front; its readers are ours, the contract's are
+            // not.
             "touchpoints.canonical" => CANONICAL_SCHEMA,
             _ => schemas().iter().find(|(n, _)| *n == name).unwrap().1,
         };

@@ -12,8 +12,15 @@ pub(crate) struct Cursor<'a> {
     items_left: usize,
 }
 
-fn malformed() -> Reject {
-    Reject::whole(RejectReason::MalformedAvro)
+/// The bytes are not what the schema says. Without content, so that results stay in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Malformed;
+
+impl From<Malformed> for Reject {
+    #[cold]
+    fn from(_: Malformed) -> Reject {
+        Reject::whole(RejectReason::MalformedAvro)
+    }
 }
 
 impl<'a> Cursor<'a> {
@@ -22,24 +29,26 @@ impl<'a> Cursor<'a> {
     }
 
     /// An error unless everything has been read.
-    pub(crate) fn finish(&self) -> Result<(), Reject> {
-        if self.rest.is_empty() { Ok(()) } else { Err(malformed()) }
+    pub(crate) fn finish(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8, Reject> {
-        let (first, rest) = self.rest.split_first().ok_or_else(malformed)?;
+    #[inline]
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
+        let (first, rest) = self.rest.split_first().ok_or(Malformed)?;
         self.rest = rest;
         Ok(*first)
     }
 
-    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Reject> {
-        let (taken, rest) = self.rest.split_at_checked(n).ok_or_else(malformed)?;
+    #[inline]
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Malformed)?;
         self.rest = rest;
         Ok(taken)
     }
 
     #[inline]
-    pub(crate) fn long(&mut self) -> Result<i64, Reject> {
+    pub(crate) fn long(&mut self) -> Result<i64, Malformed> {
         // Lengths, branches and small numbers are one byte: that is most of a record.
         if let Some((&first, rest)) = self.rest.split_first()
             && first < 0x80
@@ -50,13 +59,13 @@ impl<'a> Cursor<'a> {
         self.long_slow()
     }
 
-    fn long_slow(&mut self) -> Result<i64, Reject> {
+    fn long_slow(&mut self) -> Result<i64, Malformed> {
         let mut raw = 0u64;
         for (i, &byte) in self.rest.iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);
             // The tenth byte has room for one bit only.
             if i == 9 && bits > 1 {
-                return Err(malformed());
+                return Err(Malformed);
             }
             raw |= bits << (7 * i);
             if byte < 0x80 {
@@ -64,44 +73,61 @@ impl<'a> Cursor<'a> {
                 return Ok((raw >> 1) as i64 ^ -((raw & 1) as i64));
             }
         }
-        Err(malformed())
+        Err(Malformed)
     }
 
-    pub(crate) fn int(&mut self) -> Result<i32, Reject> {
-        i32::try_from(self.long()?).map_err(|_| malformed())
+    pub(crate) fn int(&mut self) -> Result<i32, Malformed> {
+        i32::try_from(self.long()?).map_err(|_| Malformed)
     }
 
-    pub(crate) fn boolean(&mut self) -> Result<bool, Reject> {
+    #[inline]
+    pub(crate) fn boolean(&mut self) -> Result<bool, Malformed> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(malformed()),
+            _ => Err(Malformed),
         }
     }
 
-    pub(crate) fn float(&mut self) -> Result<f32, Reject> {
-        let bytes = self.take(4)?.first_chunk::<4>().ok_or_else(malformed)?;
+    pub(crate) fn float(&mut self) -> Result<f32, Malformed> {
+        let bytes = self.take(4)?.first_chunk::<4>().ok_or(Malformed)?;
         Ok(f32::from_le_bytes(*bytes))
     }
 
-    pub(crate) fn double(&mut self) -> Result<f64, Reject> {
-        let bytes = self.take(8)?.first_chunk::<8>().ok_or_else(malformed)?;
+    pub(crate) fn double(&mut self) -> Result<f64, Malformed> {
+        let bytes = self.take(8)?.first_chunk::<8>().ok_or(Malformed)?;
         Ok(f64::from_le_bytes(*bytes))
     }
 
     /// Length and bytes of a `bytes` or `string`.
     #[inline]
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Reject> {
-        let length = usize::try_from(self.long()?).map_err(|_| malformed())?;
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(self.long()?).map_err(|_| Malformed)?;
         self.take(length)
     }
 
     /// Index of a branch or symbol among `n`.
-    pub(crate) fn index(&mut self, n: usize) -> Result<usize, Reject> {
+    #[inline]
+    pub(crate) fn index(&mut self, n: usize) -> Result<usize, Malformed> {
         match usize::try_from(self.long()?) {
             Ok(index) if index < n => Ok(index),
-            _ => Err(malformed()),
+            _ => Err(Malformed),
         }
+    }
+
+    /// How many of the next eight bytes are zero before one is not.
+    #[inline]
+    pub(crate) fn zeros(&self) -> usize {
+        match self.rest.first_chunk::<8>() {
+            Some(bytes) => (u64::from_le_bytes(*bytes).trailing_zeros() / 8) as usize,
+            None => usize::from(self.rest.first() == Some(&0)),
+        }
+    }
+
+    /// Moves over `n` bytes that have been looked at.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.rest = &self.rest[n..];
     }
 
     /// Calls `item` for every item of an array or map. A block that states its size in bytes must
@@ -117,20 +143,20 @@ impl<'a> Cursor<'a> {
             }
             let sized = if count < 0 { Some(self.block_size()?) } else { None };
             let before = self.rest.len();
-            let items = usize::try_from(count.unsigned_abs()).map_err(|_| malformed())?;
-            self.items_left = self.items_left.checked_sub(items).ok_or_else(malformed)?;
+            let items = usize::try_from(count.unsigned_abs()).map_err(|_| Malformed)?;
+            self.items_left = self.items_left.checked_sub(items).ok_or(Malformed)?;
             for _ in 0..items {
                 item(self)?;
             }
             if sized.is_some_and(|size| before - self.rest.len() != size) {
-                return Err(malformed());
+                return Err(Malformed.into());
             }
         }
     }
 
-    fn block_size(&mut self) -> Result<usize, Reject> {
-        let size = usize::try_from(self.long()?).map_err(|_| malformed())?;
-        if size > self.rest.len() { Err(malformed()) } else { Ok(size) }
+    fn block_size(&mut self) -> Result<usize, Malformed> {
+        let size = usize::try_from(self.long()?).map_err(|_| Malformed)?;
+        if size > self.rest.len() { Err(Malformed) } else { Ok(size) }
     }
 }
 
@@ -166,6 +192,6 @@ mod tests {
         for part in [-1, 2, 0, 0] {
             super::super::write::long(part, &mut bytes);
         }
-        assert!(Cursor::new(&bytes).blocks(|c| c.long().map(drop)).is_err());
+        assert!(Cursor::new(&bytes).blocks(|c| Ok(c.long().map(drop)?)).is_err());
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! The fields of a record become a flat list of steps. The common ones (text, number, each also as
 //! `["null", T]`, read or skipped) are one step each; everything else goes through a small tree.
-//! Text is borrowed from the payload, what is not read is skipped, bounds are strict, and bytes after
-//! the record are an error.
+//! Text is borrowed from the payload, what is not read is skipped, bounds are strict, and bytes
+//! after the record are an error.
 //!
 //! Resolution is Avro's: fields by name (or by an alias that the *writer* declares), int as long,
 //! enums as text, bytes as text where they are UTF-8, union branches by type, defaults of the
 //! contract for absent fields. Timestamps in micro- or nanoseconds are divided down. Local
 //! timestamps, decimals and doubles do not become times or money: that is `IncompatibleSchema`.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Malformed};
 use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
+use crate::codec::fields::{self, Named};
 use crate::codec::slots::{Decoded, Filled, Slot};
 use crate::codec::tree::Tree;
 use crate::model::reject::{Reject, RejectReason};
+use crate::model::touchpoint::Touchpoint;
 
 /// Full name of the record of control records.
 const CONTROL_NAME: &str = "touchline.v1.Control";
@@ -39,24 +41,23 @@ impl Plan {
     /// Compiles `avsc`; an error means that it is no Avro schema, or one nested too deep.
     pub fn compile(avsc: &str) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
-        let reads = if shapes.name.as_deref() == Some(CONTROL_NAME) {
-            Reads::Control
-        } else {
-            match DecodePlan::compile(&shapes) {
-                Ok(plan) => Reads::Touchpoint(plan),
-                Err(reject) => Reads::Foreign(reject),
-            }
-        };
-        Ok(Plan { shapes, reads })
+        if shapes.name.as_deref() == Some(CONTROL_NAME) {
+            return Ok(Plan { shapes, reads: Reads::Control });
+        }
+        let mut named = Shapes::parse(avsc)?;
+        named.adopt_aliases(Touchpoint::FIELDS);
+        match DecodePlan::compile(&named) {
+            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan) }),
+            // A mapping wants the writer's own names.
+            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject) }),
+        }
     }
 
     /// Reads an unframed body as a touchpoint or control record.
     pub fn decode<'a>(&'a self, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         match &self.reads {
             Reads::Touchpoint(plan) => plan.decode(&self.shapes, body),
-            Reads::Control => {
-                super::super::fields::control(&self.tree(body)?).map(Decoded::Control)
-            }
+            Reads::Control => fields::control(&self.tree(body)?).map(Decoded::Control),
             Reads::Foreign(reject) => Err(reject.clone()),
         }
     }
@@ -115,7 +116,8 @@ pub(super) enum Read {
 /// The steps for one writer schema.
 #[derive(Debug)]
 pub(crate) struct DecodePlan {
-    pub(super) steps: Vec<Step>,
+    /// Each with the number of steps from it on for which a zero byte says "nothing here".
+    pub(super) steps: Vec<(Step, u8)>,
     pub(super) reads: Vec<Read>,
 }
 
@@ -123,7 +125,18 @@ impl DecodePlan {
     fn decode<'a>(&self, shapes: &'a Shapes, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         let mut cursor = Cursor::new(body);
         let mut filled = Filled::new();
-        for step in &self.steps {
+        let mut at = 0;
+        while let Some((step, skippable)) = self.steps.get(at) {
+            // Most fields of most records are absent: a run of them is one step.
+            if *skippable > 0 {
+                let absent = cursor.zeros().min(usize::from(*skippable));
+                if absent > 0 {
+                    cursor.advance(absent);
+                    at += absent;
+                    continue;
+                }
+            }
+            at += 1;
             match *step {
                 Step::SkipText => {
                     cursor.bytes()?;
@@ -166,11 +179,11 @@ impl DecodePlan {
 
 /// Branch of a `["null", T]`.
 #[inline]
-fn present(cursor: &mut Cursor<'_>) -> Result<bool, Reject> {
+fn present(cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
     match cursor.byte()? {
         0 => Ok(false),
         2 => Ok(true),
-        _ => Err(Reject::whole(RejectReason::MalformedAvro)),
+        _ => Err(Malformed),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Resolution: from a writer's schema to the steps of a plan.
 
 use super::plan::{DecodePlan, Read, Step};
-use super::shape::{Field, Shape, ShapeId, Shapes, Unit};
+use super::shape::{Shape, ShapeId, Shapes, Unit};
 use crate::codec::slots::{Kind, Slot};
 use crate::model::reject::{Reject, RejectReason};
 
@@ -22,7 +22,7 @@ impl DecodePlan {
         let mut plan = DecodePlan { steps: Vec::with_capacity(fields.len()), reads: Vec::new() };
         let mut found = 0u64;
         for field in fields {
-            let slot = slot_of(field, fields);
+            let slot = Slot::by_name(&field.name);
             found |= slot.map_or(0, Slot::bit);
             let step = match slot {
                 Some(slot) => fast(shapes, field.shape, slot),
@@ -44,21 +44,50 @@ impl DecodePlan {
                     Step::Read(plan.reads.len() as u32 - 1)
                 }
             };
-            plan.steps.push(step);
+            plan.steps.push((step, 0));
         }
+        plan.count_skippable(shapes);
         match REQUIRED.into_iter().find(|slot| found & slot.bit() == 0) {
             Some(slot) => Err(incompatible(slot)),
             None => Ok(plan),
         }
     }
+
+    /// Sets, for each step, how many steps from it on take one zero byte and leave everything as a
+    /// record without that field has it: null, false, an empty array; and what is skipped anyway.
+    fn count_skippable(&mut self, shapes: &Shapes) {
+        let mut run = 0u8;
+        for (step, skippable) in self.steps.iter_mut().rev() {
+            let is_skippable = match *step {
+                Step::Text(_) | Step::Long(_) => false,
+                Step::Read(at) => match &self.reads[at as usize] {
+                    Read::Skip(shape) => is_one_zero(shapes, *shape),
+                    Read::Union(branches) => match branches.first() {
+                        Some(Read::Null) => true,
+                        Some(Read::Skip(shape)) => matches!(shapes.get(*shape), Shape::Null),
+                        _ => false,
+                    },
+                    _ => false,
+                },
+                _ => true,
+            };
+            run = if is_skippable { run.saturating_add(1) } else { 0 };
+            *skippable = run;
+        }
+    }
 }
 
-/// The slot of a field: by its name; by an alias only if no other field has that name.
-fn slot_of(field: &Field, all: &[Field]) -> Option<Slot> {
-    Slot::by_name(&field.name).or_else(|| {
-        let mut aliases = field.aliases.iter();
-        aliases.find(|alias| all.iter().all(|f| f.name != **alias)).and_then(|a| Slot::by_name(a))
-    })
+/// True for a type of which a zero byte is a whole value.
+fn is_one_zero(shapes: &Shapes, shape: ShapeId) -> bool {
+    match shapes.get(shape) {
+        Shape::Boolean | Shape::Int | Shape::Long(_) | Shape::Bytes | Shape::Text => true,
+        Shape::Enum(symbols) => !symbols.is_empty(),
+        Shape::Array(_) | Shape::Map(_) => true,
+        Shape::Union(branches) => {
+            branches.first().is_some_and(|branch| matches!(shapes.get(*branch), Shape::Null))
+        }
+        Shape::Null | Shape::Float | Shape::Double | Shape::Fixed(_) | Shape::Record(_) => false,
+    }
 }
 
 /// True for a type that fits the slot in one step.

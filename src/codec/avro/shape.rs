@@ -98,6 +98,25 @@ impl Shapes {
         Ok(Shapes { arena: builder.arena, root, name })
     }
 
+    /// Gives a field of the root the first of its aliases that is among `names`, unless its own
+    /// name is, or another field has that name.
+    pub(crate) fn adopt_aliases(&mut self, names: &[&str]) {
+        let Shape::Record(fields) = &mut self.arena[self.root] else {
+            return;
+        };
+        for at in 0..fields.len() {
+            if names.contains(&&*fields[at].name) {
+                continue;
+            }
+            let is_free = |alias: &str| fields.iter().all(|field| &*field.name != alias);
+            let mut aliases = fields[at].aliases.iter();
+            let alias = aliases.find(|alias| names.contains(&&***alias) && is_free(alias));
+            if let Some(alias) = alias.cloned() {
+                fields[at].name = alias;
+            }
+        }
+    }
+
     pub(crate) fn get(&self, id: ShapeId) -> &Shape {
         &self.arena[id]
     }
@@ -126,14 +145,14 @@ impl Shapes {
         }
         match &self.arena[id] {
             Shape::Null => Ok(()),
-            Shape::Boolean => cursor.boolean().map(drop),
-            Shape::Int => cursor.int().map(drop),
-            Shape::Long(_) => cursor.long().map(drop),
-            Shape::Float => cursor.take(4).map(drop),
-            Shape::Double => cursor.take(8).map(drop),
-            Shape::Bytes | Shape::Text => cursor.bytes().map(drop),
-            Shape::Fixed(size) => cursor.take(*size).map(drop),
-            Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop),
+            Shape::Boolean => cursor.boolean().map(drop).map_err(Reject::from),
+            Shape::Int => cursor.int().map(drop).map_err(Reject::from),
+            Shape::Long(_) => cursor.long().map(drop).map_err(Reject::from),
+            Shape::Float => cursor.take(4).map(drop).map_err(Reject::from),
+            Shape::Double => cursor.take(8).map(drop).map_err(Reject::from),
+            Shape::Bytes | Shape::Text => cursor.bytes().map(drop).map_err(Reject::from),
+            Shape::Fixed(size) => cursor.take(*size).map(drop).map_err(Reject::from),
+            Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop).map_err(Reject::from),
             Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1)),
             Shape::Map(values) => cursor.blocks(|c| {
                 c.bytes()?;

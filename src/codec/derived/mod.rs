@@ -10,9 +10,9 @@
 //! | alert | `alerts.events`; `alerts.active` | `fingerprint` |
 //! | flush | the repartition topic of `rollup` | number of the journey partition |
 //!
-//! Dimensions in keys: `name=value` joined by commas, sorted by name; the total has nothing after the
-//! last bar. Of a value, `%`, `|`, `,` and `=` are written `%25`, `%7C`, `%2C`, `%3D`, so that no two
-//! series share a key. `start` is in epoch milliseconds.
+//! Dimensions in keys: `name=value` joined by commas, sorted by name; the total has nothing after
+//! the last bar. Of a value, `%`, `|`, `,` and `=` are written `%25`, `%7C`, `%2C`, `%3D`, so that
+//! no two series share a key. `start` is in epoch milliseconds.
 //!
 //! Sums of money are integers of up to 128 bits in JSON and `long` in Avro, where they saturate at
 //! ±2^63: with amounts of at most 10^15 that takes more than 9,000 such orders in one sum. Doubles
