@@ -10,6 +10,9 @@ use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Enabled rules that the engine takes.
+const RULES_MAX: usize = 64;
+
 /// The place of `first`, unless only `second` was written by the user.
 fn blame(first: View<'_>, second: View<'_>) -> Position {
     let at = first.at();
@@ -77,7 +80,11 @@ fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Prob
     let figures = root.get("figures");
     let dimensions = figures.get("dimensions");
     let sets: BTreeSet<_> = super::read::figures(root).dimensions.into_iter().collect();
-    for (entry, rule) in root.get("rules").entries().filter(|(_, r)| r.get("enabled").bool()) {
+    let enabled = |(_, rule): &(_, View<'_>)| rule.get("enabled").bool();
+    for (i, (entry, rule)) in root.get("rules").entries().filter(enabled).enumerate() {
+        if i == RULES_MAX {
+            problems.add(&entry.key_at, format!("`rules`: more than {RULES_MAX} are enabled"));
+        }
         let window = rule.get("window");
         if let (Some(length), Some(lengths)) = (window.valid_duration(), lengths)
             && !lengths.contains(&length)

@@ -413,6 +413,15 @@ fn rules_can_be_changed_switched_off_and_added() {
     );
     assert_eq!(added.rules.len(), 3);
     assert_eq!(added.rules["StoreSilent"].owner, "stores");
+    let mut many = String::from("rules:\n  R0: &r\n");
+    let rule = default_yaml().split("  ChannelSilent:\n").nth(1).expect("the rule is there");
+    many.extend(rule.lines().take_while(|l| !l.is_empty()).map(|l| format!("{l}\n")));
+    (1..62).for_each(|n| many.push_str(&format!("  R{n}: *r\n")));
+    assert_eq!(settings(&many).rules.len(), 64);
+    many.push_str("  R62: *r\n");
+    let found = problems(Settings::from_yaml_str("t.yaml", &many, NO_ENV));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].ends_with("`rules`: more than 64 are enabled"), "{found:?}");
 }
 
 #[test]
@@ -574,7 +583,8 @@ fn mapping_files_are_checked_word_by_word() {
         &["m.yaml:2:25: unknown channel `tablet`"],
     );
     check(
-        "mapping: m\nvalues: {c: {d: web}}\ndefaults: {channel: {field: p, table: x, default: wep}}",
+        "mapping: m\nvalues: {c: {d: web}}\ndefaults: {channel: {field: p, table: x, default: wep}\
+         }",
         &[
             "m.yaml:3:39: unknown table `x`; accepted: c",
             "m.yaml:3:51: unknown channel `wep`; did you mean `web`?",
