@@ -1,8 +1,8 @@
 //! Mapping files: read with places, words checked against the taxonomy.
 //!
 //! What the expressions and paths in it mean is `ingest`'s to say: it compiles what has passed
-//! here, and what it refuses by its path in the file (`rules[1].emit[0].stage`) is reported by line and
-//! column, too.
+//! here, and what it refuses by its path in the file (`rules[1].emit[0].stage`) is reported by line
+//! and column, too.
 
 use super::node::{self, Kind, Node};
 use super::problem::{Position, Problems, accepted};

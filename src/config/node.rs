@@ -1,9 +1,9 @@
 //! YAML as a tree in which every key and value knows its place.
 //!
 //! serde's first error would hide the others, and merging deserialized values loses places; so
-//! files become such trees, which are merged and checked by hand. Bounds against hostile files: depth and
-//! number of nodes, aliases counted as often as they are used. Tags and merge keys are not
-//! interpreted.
+//! files become such trees, which are merged and checked by hand. Bounds against hostile files:
+//! depth and number of nodes, aliases counted as often as they are used. Tags and merge keys are
+//! not interpreted.
 
 use super::problem::{Position, Problems};
 use granit_parser::{Event, Parser, ScalarStyle, Span};
