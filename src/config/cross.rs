@@ -10,6 +10,9 @@ use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Enabled rules that the engine takes.
+const RULES_MAX: usize = 64;
+
 /// The place of `first`, unless only `second` was written by the user.
 fn blame(first: View<'_>, second: View<'_>) -> Position {
     let at = first.at();
@@ -18,42 +21,45 @@ fn blame(first: View<'_>, second: View<'_>) -> Position {
 
 /// Windows against the slice, slides against their windows.
 pub(super) fn windows(root: View<'_>, problems: &mut Problems) {
-    let slice = root.get("time").get("slice").valid_duration();
+    let slice = root.get("time").get("slice");
     let view = root.get("figures").get("windows");
+    let mut found = Problems::default();
     let mut lengths = BTreeSet::new();
     let items = view.items();
     if items.is_empty() && view.node().is_some() {
-        problems.add(&view.at(), "`figures.windows` is empty: give at least one window");
+        found.add(&view.at(), "`figures.windows` is empty: give at least one window");
     }
     for (i, window) in items.into_iter().enumerate() {
-        for key in ["length", "slide"] {
-            let view = window.get(key);
-            let (Some(value), Some(slice)) = (view.valid_duration(), slice) else { continue };
-            let slice_at = root.get("time").get("slice");
-            if !divides(slice, value) {
-                let path = format!("figures.windows[{i}].{key}");
-                let message = format!("`{path}`: {value} is not a multiple of time.slice, {slice}");
-                problems.add(&blame(view, slice_at), message);
-            }
-        }
+        let path = format!("figures.windows[{i}]");
         let (length, slide) = (window.get("length"), window.get("slide"));
-        if let (Some(length), Some(by)) = (length.valid_duration(), slide.valid_duration())
-            && !divides(by, length)
-        {
-            let text = format!(
-                "`figures.windows[{i}].slide`: {by} does not divide the length {length}; \
-                 accepted: {}",
-                slides(length, slice)
-            );
-            problems.add(&slide.at(), text);
+        multiple_of_slice(length, slice, &format!("{path}.length"), &mut found);
+        match (length.valid_duration(), slide.valid_duration()) {
+            (Some(whole), Some(by)) if !divides(by, whole) => {
+                let some = slides(whole, slice.valid_duration());
+                let text = format!("{by} does not divide the length {whole}; accepted: {some}");
+                found.add(&slide.at(), format!("`{path}.slide`: {text}"));
+            }
+            _ => multiple_of_slice(slide, slice, &format!("{path}.slide"), &mut found),
         }
         if let Some(value) = length.valid_duration()
             && !lengths.insert(value)
         {
-            problems.add(&length.at(), format!("a second window of length {value}"));
+            found.add(&length.at(), format!("`{path}`: a second window of length {value}"));
         }
     }
-    rule_windows(root, &lengths, problems);
+    let sound = found.is_empty() && !view.has_invalid();
+    problems.take(found);
+    // Of windows that are to be corrected, nobody knows yet whether the rules fit.
+    rules(root, sound.then_some(&lengths), problems);
+}
+
+fn multiple_of_slice(view: View<'_>, slice: View<'_>, path: &str, problems: &mut Problems) {
+    if let (Some(value), Some(grain)) = (view.valid_duration(), slice.valid_duration())
+        && !divides(grain, value)
+    {
+        let text = format!("`{path}`: {value} is not a multiple of time.slice, {grain}");
+        problems.add(&blame(view, slice), text);
+    }
 }
 
 fn divides(part: Millis, whole: Millis) -> bool {
@@ -70,29 +76,38 @@ fn slides(length: Millis, slice: Option<Millis>) -> String {
 }
 
 /// A rule looks at windows and series that are counted.
-fn rule_windows(root: View<'_>, lengths: &BTreeSet<Millis>, problems: &mut Problems) {
+fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Problems) {
+    let figures = root.get("figures");
+    let dimensions = figures.get("dimensions");
     let sets: BTreeSet<_> = super::read::figures(root).dimensions.into_iter().collect();
-    for (entry, rule) in root.get("rules").entries().filter(|(_, r)| r.get("enabled").bool()) {
+    let enabled = |(_, rule): &(_, View<'_>)| rule.get("enabled").bool();
+    for (i, (entry, rule)) in root.get("rules").entries().filter(enabled).enumerate() {
+        if i == RULES_MAX {
+            problems.add(&entry.key_at, format!("`rules`: more than {RULES_MAX} are enabled"));
+        }
         let window = rule.get("window");
-        if let Some(length) = window.valid_duration()
+        if let (Some(length), Some(lengths)) = (window.valid_duration(), lengths)
             && !lengths.contains(&length)
         {
             let known: Vec<String> = lengths.iter().map(Millis::to_string).collect();
-            let path = format!("rules.{}.window", entry.key);
-            let known = known.join(", ");
-            let text = format!("`{path}`: no window of figures.windows is {length} long: {known}");
-            problems.add(&blame(window, root.get("figures").get("windows")), text);
+            let text = format!(
+                "`rules.{}.window`: figures.windows has none of length {length}, only {}: \
+                 add it, or change or disable the rule",
+                entry.key,
+                known.join(", ")
+            );
+            problems.add(&blame(window, figures.get("windows")), text);
         }
-        for scope in rule.get("scopes").items() {
+        for scope in rule.get("scopes").items().into_iter().filter(|_| !dimensions.has_invalid()) {
             let set = super::read::dimension_set(scope);
-            if !set.is_empty() && !sets.contains(&set) {
+            if !set.is_empty() && !scope.has_invalid() && !sets.contains(&set) {
                 let names: Vec<&str> = set.iter().map(|d| d.name()).collect();
                 let text = format!(
                     "`rules.{}.scopes`: no set of figures.dimensions is [{}]: add it there",
                     entry.key,
                     names.join(", ")
                 );
-                problems.add(&blame(scope, root.get("figures").get("dimensions")), text);
+                problems.add(&blame(scope, dimensions), text);
             }
         }
         let enter = rule.get("enter");
@@ -178,7 +193,11 @@ pub(super) fn topic_names(root: View<'_>, problems: &mut Problems) {
     // Under `direct` the one source may well be the canonical topic.
     for topic in Topic::ALL.into_iter().filter(|t| !(direct && *t == Topic::Canonical)) {
         let view = root.get("topics").get(topic_key(topic));
-        let at = if view.get("name").node().is_some() { view.get("name").at() } else { view.at() };
+        let at = match view.get("name").node() {
+            Some(name) => name.at.clone(),
+            None if topic == Topic::Rollup => root.get("app").get("name").at(),
+            None => view.at(),
+        };
         if let Some(settings) = topics.get(&topic).filter(|_| !view.invalid("name")) {
             named.push((settings.name.as_str(), format!("topics.{}.name", topic_key(topic)), at));
         }
@@ -213,8 +232,7 @@ pub(super) fn topic_names(root: View<'_>, problems: &mut Problems) {
 pub(super) fn sources(root: View<'_>, required: bool, problems: &mut Problems) {
     let section = root.get("sources");
     let count = section.entries().count();
-    let written = section.node().is_some_and(|n| !n.entries().is_empty());
-    if required && count == 0 && !written {
+    if required && count == 0 && section.node().is_some() && !section.has_invalid() {
         let text = "`sources` is empty: name at least one, with topic, format and start";
         problems.add(&blame(section, root), text);
     }

@@ -1,8 +1,8 @@
 //! Mapping files: read with places, words checked against the taxonomy.
 //!
-//! What the expressions and paths in it mean is `ingest`'s to say: it compiles what has passed here,
-//! and what it refuses by its path in the file (`rules[1].emit[0].stage`) is reported by line and
-//! column, too.
+//! What the expressions and paths in it mean is `ingest`'s to say: it compiles what has passed
+//! here, and what it refuses by its path in the file (`rules[1].emit[0].stage`) is reported by line
+//! and column, too.
 
 use super::node::{self, Kind, Node};
 use super::problem::{Position, Problems, accepted};
@@ -27,8 +27,8 @@ pub struct MappingFile {
 }
 
 impl MappingFile {
-    /// Where the value at `path` stands: `rules[1].emit[0].stage`; of what is not there, the nearest
-    /// thing around it.
+    /// Where the value at `path` stands: `rules[1].emit[0].stage`; of what is not there, the
+    /// nearest thing around it.
     pub fn position(&self, path: &str) -> Position {
         let mut node = &*self.root;
         let mut rest = path;

@@ -1,12 +1,12 @@
 //! Configuration: YAML files over a compiled-in default, the environment over both.
 //!
 //! Files become trees in which every key and value knows its place; these are merged key by key and
-//! checked against a table ([`json_schema`] is made from the same one), then read into [`Settings`].
-//! All problems are reported at once, each as `file:line:column: message` with what is accepted.
-//! Nothing is read from the process: the environment is an argument. Properties of librdkafka are
-//! passed through unchecked; creating a client checks them.
+//! checked against a table (the same that [`json_schema`] is made from), then read into
+//! [`Settings`]. All problems are reported at once, each as `file:line:column: message` with what
+//! is accepted. Nothing is read from the process: the environment is an argument. Properties of
+//! librdkafka are passed through unchecked; creating a client checks them.
 //!
-//! Relative paths in a file are relative to that file; in the environment, to the working directory.
+//! Relative paths in a file are relative to that file, in the environment to the working directory.
 
 mod cross;
 mod layers;

@@ -1,9 +1,9 @@
 //! YAML as a tree in which every key and value knows its place.
 //!
-//! serde's first error would hide the others, and merging deserialized values loses places; so files
-//! become such trees, which are merged and checked by hand. Bounds against hostile files: depth and
-//! number of nodes, aliases counted as often as they are used. Tags and merge keys are not
-//! interpreted.
+//! serde's first error would hide the others, and merging deserialized values loses places; so
+//! files become such trees, which are merged and checked by hand. Bounds against hostile files:
+//! depth and number of nodes, aliases counted as often as they are used. Tags and merge keys are
+//! not interpreted.
 
 use super::problem::{Position, Problems};
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -76,8 +76,8 @@ impl Node {
         self.entries().iter().find(|e| e.key == key).map(|e| &e.value)
     }
 
-    /// Lays `upper` over this node: maps are merged key by key, all else is replaced. A section with
-    /// nothing under it changes nothing; an entry further down that is null is taken away.
+    /// Lays `upper` over this node: maps are merged key by key, all else is replaced. A section
+    /// with nothing under it changes nothing; an entry further down that is null is taken away.
     pub(super) fn merge(&mut self, mut upper: Node) {
         if let (Kind::Map(_), Kind::Map(sections)) = (&self.kind, &mut upper.kind) {
             sections.retain(|s| s.value.kind != Kind::Null || self.get(&s.key).is_none());

@@ -82,7 +82,7 @@ pub(super) fn accepted<'a>(given: &str, words: impl IntoIterator<Item = &'a str>
 }
 
 /// The word nearest to `given`, if it is near enough to have been meant.
-fn closest<'a>(given: &str, words: &[&'a str]) -> Option<&'a str> {
+pub(super) fn closest<'a>(given: &str, words: &[&'a str]) -> Option<&'a str> {
     let near = words.iter().map(|word| (distance(given, word), *word)).min()?;
     let allowed = (given.chars().count() / 3).clamp(1, 3);
     (near.0 <= allowed).then_some(near.1)

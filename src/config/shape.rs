@@ -2,7 +2,7 @@
 //! JSON Schema.
 
 use super::node::{Entry, Kind, Node, Scalar};
-use super::problem::{Problems, accepted};
+use super::problem::{Problems, accepted, closest};
 use super::units;
 
 /// The shape of a value.
@@ -194,8 +194,14 @@ fn check_object(node: &mut Node, shape: &Shape, path: &str, problems: &mut Probl
         }
         check(&mut entry.value, &key.shape, &join(path, key.name), problems);
     }
+    // A key that is missing because it was misspelt has been named already.
+    let names: Vec<&str> = keys.iter().map(|k| k.name).collect();
     for key in keys.iter().filter(|k| k.required) {
-        if !entries.iter().any(|e| e.key == key.name) {
+        let present = |e: &Entry| e.key == key.name;
+        let misspelt = |e: &Entry| {
+            !names.contains(&e.key.as_str()) && closest(&e.key, &names) == Some(key.name)
+        };
+        if !entries.iter().any(|e| present(e) || misspelt(e)) {
             let wanted = wanted(&key.shape);
             let path = join(path, key.name);
             problems.add(&at, format!("`{path}` is missing: give {wanted}"));

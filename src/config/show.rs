@@ -8,7 +8,7 @@ const MASK: &str = "********";
 /// True for keys whose values are secret, whatever they are.
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
-    // `ssl.key.location` names a file and is of use; a PEM in the place of a file name is not shown.
+    // `ssl.key.location` names a file and is of use; a PEM in its place is not shown.
     let words = ["password", "secret", "token", "passphrase", "credential", "sasl.jaas", "ssl_key"];
     words.iter().any(|w| key.contains(w)) && !key.ends_with("url") && !key.ends_with("location")
         || key.ends_with(".pem")

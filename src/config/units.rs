@@ -5,6 +5,8 @@ use crate::model::time::{EventTime, Millis};
 /// What a length of time looks like, for messages.
 pub(super) const DURATION: &str =
     "a whole number and a unit: ms, s, m, h or d, such as `500ms`, `30s`, `5m`, `24h`, `7d`";
+/// Longer times are refused, so that sums of some of them cannot overflow.
+const LONGEST_MS: i64 = 36_500 * 86_400_000;
 /// What a size looks like, for messages.
 pub(super) const SIZE: &str =
     "a whole number and a unit: B, KiB, MiB or GiB, such as `512KiB`, `64MiB`";
@@ -47,7 +49,7 @@ pub(super) fn duration(text: &str) -> Option<Millis> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.checked_mul(ms).map(Millis::from_ms)
+    number.checked_mul(ms).filter(|ms| *ms <= LONGEST_MS).map(Millis::from_ms)
 }
 
 /// Reads `512KiB`, `64MiB`, `100B`.
@@ -106,6 +108,8 @@ mod tests {
         check("-5s", None);
         check("s", None);
         check("", None);
+        check("36500d", Some(LONGEST_MS));
+        check("36501d", None);
         check("99999999999999d", None);
     }
 

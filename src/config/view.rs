@@ -31,6 +31,19 @@ impl<'a> View<'a> {
         self.get(key).node.is_some_and(|n| n.kind == Kind::Invalid)
     }
 
+    /// True if anything in it has been reported.
+    pub(super) fn has_invalid(self) -> bool {
+        fn invalid(node: &Node) -> bool {
+            match &node.kind {
+                Kind::Invalid => true,
+                Kind::List(items) => items.iter().any(invalid),
+                Kind::Map(entries) => entries.iter().any(|e| invalid(&e.value)),
+                Kind::Null | Kind::Scalar(_) => false,
+            }
+        }
+        self.node.is_some_and(invalid)
+    }
+
     /// Where it stands; a place that no file has, if it does not.
     pub(super) fn at(self) -> Position {
         self.node.map_or_else(|| Position::start_of("configuration"), |n| n.at.clone())

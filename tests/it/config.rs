@@ -1,5 +1,6 @@
 //! Configuration: every problem with its place, layers, masking, presets.
 
+use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use touchline::config::{
@@ -177,12 +178,23 @@ fn each_kind_of_problem_is_named_at_its_place() {
     );
     check(
         "figures: {windows: [{length: 1h, slide: 1m}, {length: 1h, slide: 5m}]}",
-        &[
-            "t.yaml:1:20: `rules.CheckoutAbandonmentSpike.window`: no window of figures.windows is \
-             5m long: 1h",
-            "t.yaml:1:55: a second window of length 1h",
-        ],
+        &["t.yaml:1:55: `figures.windows[1]`: a second window of length 1h"],
     );
+    check(
+        "figures: {windows: [{length: 1h, slide: 1m}]}",
+        &["t.yaml:1:20: `rules.CheckoutAbandonmentSpike.window`: figures.windows has none of \
+             length 5m, only 1h: add it"],
+    );
+    check(
+        "figures: {windows: [{length: 1m, slide: 7s}]}",
+        &["t.yaml:1:41: `figures.windows[0].slide`: 7s does not divide the length 1m; accepted: 1"],
+    );
+    check(
+        "figures: {windows: [{length: 1 min, slide: 10s}]}",
+        &["t.yaml:1:30: `figures.windows[0].length`: `1 min` is not accepted"],
+    );
+    check("app: {name: a b}", &["t.yaml:1:13: `topics.rollup.name`: `a b.rollup.repartition` is"]);
+    check("figures: {dimensions: [[chanel]]}", &["t.yaml:1:25: `figures.dimensions[0][0]`: unkno"]);
     check("figures: {windows: []}\nrules: {CheckoutAbandonmentSpike: ~}", &["t.yaml:1:20: `fig"]);
     check(
         "figures: {dimensions: [[stage]]}",
@@ -252,6 +264,12 @@ fn sources_need_a_decision() {
     };
     check("app: {name: x}", &["t.yaml:1:1: `sources` is empty: name at least one"]);
     check(SHOP, &[]);
+    check("sources: {s: ~}", &["t.yaml:1:10: `sources` is empty"]);
+    check("sources: 5", &["t.yaml:1:10: `sources`: `5` is not accepted: expected a map"]);
+    check(
+        "sources: {s: {topic: a, format: canonical_json, strat: latest}}",
+        &["t.yaml:1:49: unknown key `strat` in `sources.s`; did you mean `start`?"],
+    );
     check(
         "sources: {s: {topic: a, format: canonical_json}}",
         &["t.yaml:1:14: `sources.s.start` is missing: give `earliest`, `latest` or a time"],
@@ -395,6 +413,15 @@ fn rules_can_be_changed_switched_off_and_added() {
     );
     assert_eq!(added.rules.len(), 3);
     assert_eq!(added.rules["StoreSilent"].owner, "stores");
+    let mut many = String::from("rules:\n  R0: &r\n");
+    let rule = default_yaml().split("  ChannelSilent:\n").nth(1).expect("the rule is there");
+    many.extend(rule.lines().take_while(|l| !l.is_empty()).map(|l| format!("{l}\n")));
+    (1..62).for_each(|n| many.push_str(&format!("  R{n}: *r\n")));
+    assert_eq!(settings(&many).rules.len(), 64);
+    many.push_str("  R62: *r\n");
+    let found = problems(Settings::from_yaml_str("t.yaml", &many, NO_ENV));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].ends_with("`rules`: more than 64 are enabled"), "{found:?}");
 }
 
 #[test]
@@ -556,7 +583,8 @@ fn mapping_files_are_checked_word_by_word() {
         &["m.yaml:2:25: unknown channel `tablet`"],
     );
     check(
-        "mapping: m\nvalues: {c: {d: web}}\ndefaults: {channel: {field: p, table: x, default: wep}}",
+        "mapping: m\nvalues: {c: {d: web}}\ndefaults: {channel: {field: p, table: x, default: wep}\
+         }",
         &[
             "m.yaml:3:39: unknown table `x`; accepted: c",
             "m.yaml:3:51: unknown channel `wep`; did you mean `web`?",
@@ -659,4 +687,36 @@ fn every_file_in_config_is_read_without_a_problem() {
         }
     }
     assert!(read >= 6, "{read}");
+}
+
+/// One edit of a file: at this share of it, so many characters are replaced by these.
+fn edits() -> impl Strategy<Value = Vec<(f64, usize, String)>> {
+    let edit = (0.0..1.0, 0usize..12, "[a-z0-9 :{}\\[\\],'\"&*#|>~$\n-]{0,6}");
+    prop::collection::vec(edit, 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_file_makes_it_panic_and_every_place_exists(edits in edits()) {
+        let mut text: Vec<char> = default_yaml().chars().chain(SHOP[9..].chars()).collect();
+        for (at, length, new) in edits {
+            let at = (at * text.len() as f64) as usize;
+            let end = (at + length).min(text.len());
+            text.splice(at..end, new.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let lines: Vec<usize> = text.split('\n').map(|l| l.chars().count()).collect();
+        for problem in Settings::from_yaml_str("t.yaml", &text, NO_ENV).err().unwrap_or_default() {
+            prop_assert!(!problem.message.is_empty() && !problem.message.contains('\n'));
+            if &*problem.at.file == "t.yaml" {
+                let columns = lines.get(problem.at.line - 1);
+                // The end of the file is one past its last character.
+                let last = problem.at.line == lines.len() + 1 && problem.at.column == 1;
+                let within = columns.is_some_and(|c| problem.at.column <= c + 1) || last;
+                prop_assert!(within, "{problem}");
+            }
+        }
+    }
 }
