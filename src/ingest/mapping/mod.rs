@@ -2,9 +2,10 @@
 //!
 //! A mapping is compiled once and then applied to every record of its source. The order of
 //! precedence of a field is the rule's `fields`, the mapping's keys (`customer_id`, …), and
-//! `defaults`. A value that the record does not have leaves the field as it is; null and the empty text are no
-//! value. Words that are in no table stay as they are, and the taxonomy decides whether it knows
-//! them. A record either gives all of its touchpoints or is rejected as a whole.
+//! `defaults`. A value that the record does not have leaves the field as it is; null and the
+//! empty text are no value. Words that are in no table stay as they are, and the
+//! taxonomy decides whether it knows them. A record either gives all of its
+//! touchpoints or is rejected as a whole.
 //!
 //! Deliberately not here: joins, look-ups and state of any kind. A mapping sees one record.
 
