@@ -1,9 +1,9 @@
 //! Foreign JSON, borrowed from the record's bytes.
 //!
 //! A reader of its own, because a mapping needs what general ones drop: the text of numbers (money
-//! is exact), names that occur twice (refused: which one was meant?), and a depth limit with its own
-//! reason. Bytes that are not UTF-8 are told from bytes that are not JSON. Values are read, never
-//! written.
+//! is exact), names that occur twice (refused: which one was meant?), and a depth limit with a
+//! reason of its own. Bytes that are not UTF-8 are told from bytes that are not JSON. Values are
+//! read, never written.
 
 use crate::model::reject::{Reject, RejectReason};
 use std::borrow::Cow;

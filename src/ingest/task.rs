@@ -142,7 +142,7 @@ impl SourceTask {
         Report { watermark, clock: watermark.map(|w| w.plus(moved)), idle }
     }
 
-    /// The same as a record for the canonical topic; `of` is the number of source partitions in all.
+    /// The same as a control record; `of` is the number of source partitions in all.
     pub fn mark(&self, idle: bool, waited: Millis, of: u32) -> Mark {
         let Report { watermark, clock, idle } = self.report(idle, waited);
         let (source, partition) = (self.source.clone(), self.partition);

@@ -307,7 +307,7 @@ fn money_is_exact_and_bounded() {
 fn values_of_every_kind() {
     let t = one(
         "mapping: m\n\
-         defaults: {source: src, tenant: {field: t, default: acme}, currency: EUR, coupon: {key: true}}\n\
+         defaults: {source: src, tenant: {field: t, default: acme}, coupon: {key: true}}\n\
          values: {c: {ios: mobile_app}, d: {x: 5}}\n\
          rules:\n- emit:\n  - touchpoint: page\n    action: view\n    fields:\n\
          \x20     channel: {field: p, table: c, default: web}\n\
@@ -348,7 +348,8 @@ fn values_of_every_kind() {
 #[test]
 fn one_record_may_give_several_touchpoints() {
     let yaml = "mapping: m\nid: {field: id}\ntime: {field: t, format: epoch_ms}\nrules:\n\
-        - when: event.n > 1\n  stop: false\n  emit: [{touchpoint: page, action: view, shift: -5s}]\n\
+        - when: event.n > 1\n  stop: false\n\
+        \x20 emit: [{touchpoint: page, action: view, shift: -5s}]\n\
         - when: event.n > 0\n  emit:\n  - each: lines\n    touchpoint: cart\n    action: add\n\
         \x20   fields: {value: {field: item.price, scale: 100}, coupon: {field: c}}\n\
         - when: 'true'\n  emit: [{touchpoint: product, action: view}]\n\
@@ -442,7 +443,8 @@ fn what_is_wrong_with_a_mapping_is_told_with_its_place() {
          values: {c: {a: web, b: fax}}\n\
          rules:\n\
          - {when: event.x = 1, emit: [{touchpoint: a, action: b}]}\n\
-         - emit: [{touchpoint: a, action: b, stage: limbo, fields: {channel: {field: c, table: c}}}]\n\
+         - emit: [{touchpoint: a, action: b, stage: limbo, \
+         \x20   fields: {channel: {field: c, table: c}}}]\n\
          - emit: [{touchpoint: a, action: b, fields: {value: {field: c, table: d, scale: 0}}}]\n\
          - emit: [{touchpoint: {field: a, cel: event.a}, action: b}]\n\
          - filter: true\n  emit: [{touchpoint: a, action: b}]\n\
@@ -785,4 +787,10 @@ fn rees46_rows_are_views_carts_and_purchases() {
     assert_eq!(t.event_time.as_ms(), ms("2019-10-01 00:02:14"));
     assert_eq!((t.order_id.as_deref(), t.session_id.as_deref()), (None, Some("s")));
     assert_eq!(t.attributes.get("category"), None, "an empty text is no value");
+}
+
+#[test]
+fn a_task_may_move_between_threads() {
+    fn movable<T: Send + Sync>(_: &T) {}
+    movable(&task(shipped("snowplow_web.yaml")));
 }

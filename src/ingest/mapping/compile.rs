@@ -1,6 +1,7 @@
 //! From the plain mapping file to the compiled mapping: every check that needs no record.
 
-use super::condition::{Condition, Expression};
+use super::condition::Condition;
+use super::expression::Expression;
 use super::field::Target;
 use super::path::Path;
 use super::spec::{EmitSpec, FromSpec, ItemsSpec, MappingSpec, RuleSpec, ValueSpec};

@@ -45,8 +45,8 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// Reads `a.b[0].c`; a name with a point or a bracket in it is written `["a.b"]`. Where there is
-    /// an element (`in_each`), `item` begins a path in it.
+    /// Reads `a.b[0].c`; a name with a point or a bracket in it is written `["a.b"]`. Where there
+    /// is an element (`in_each`), `item` begins a path in it.
     pub(super) fn parse(text: &str, in_each: bool) -> Result<Path, String> {
         let mut steps = Vec::new();
         let mut rest = text;

@@ -354,7 +354,7 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer.deserialize_any(Entries(PhantomData))
 }
 
-/// Reads a length of time as configuration writes it: a whole number and `ms`, `s`, `m`, `h` or `d`.
+/// Reads a length of time as configuration writes it: whole `ms`, `s`, `m`, `h` or `d`.
 fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     parse_length(&text)

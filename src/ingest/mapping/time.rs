@@ -33,7 +33,7 @@ pub(super) struct TimeRule(Vec<Candidate>);
 #[derive(Clone, Debug)]
 enum Candidate {
     Field { field: Field, source: TimeSource },
-    Corrected { given: Corrected, source: TimeSource },
+    Corrected { given: Box<Corrected>, source: TimeSource },
 }
 
 #[derive(Clone, Debug)]
@@ -132,13 +132,13 @@ fn candidate(spec: &TimeSpec) -> Result<Candidate, (String, String)> {
             if max < Millis::ZERO {
                 return Err((".corrected.max".to_owned(), "must not be negative".to_owned()));
             }
-            let given = Corrected {
+            let given = Box::new(Corrected {
                 timestamp: field(timestamp, ".corrected.timestamp")?,
                 received_at: field(received_at, ".corrected.received_at")?,
                 sent_at: field(sent_at, ".corrected.sent_at")?,
                 original: field(original, ".corrected.original")?,
                 max,
-            };
+            });
             let source = spec.time_source.unwrap_or(TimeSource::Corrected);
             Ok(Candidate::Corrected { given, source })
         }

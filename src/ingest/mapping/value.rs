@@ -1,6 +1,6 @@
 //! Values of a mapping: a constant, or something of the record made fit.
 
-use super::condition::Expression;
+use super::expression::Expression;
 use super::path::{Path, Scope};
 use super::spec::Const;
 use crate::ingest::decimal::{DecimalError, Rounding, scaled};
@@ -78,8 +78,8 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// The value for this record; `None` if it has none. A word that is not in the table stays as it
-    /// is, unless there is a default.
+    /// The value for this record; `None` if it has none. A word that is not in the table stays as
+    /// it is, unless there is a default.
     pub(super) fn get<'r>(&'r self, scope: &Scope<'r>) -> Result<Option<Scalar<'r>>, Reject> {
         match self.raw(scope)? {
             Some(raw) => self.refine(raw),
