@@ -238,7 +238,7 @@ impl Tenant {
                 effects.revisions += 1;
             }
             effects.note(key, had_matured, &verdict);
-            if verdict.revision == Some(0) && verdict.active {
+            if verdict.revision.is_some() && verdict.active {
                 self.follow(Key { index: key.index + 1, ..key }, now, plan);
             }
         }
