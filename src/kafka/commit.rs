@@ -189,10 +189,7 @@ impl AckedCommit {
 }
 
 /// The client's form of a record; `step` comes back with its acknowledgement.
-pub(super) fn base_record(
-    record: &OutRecord,
-    step: usize,
-) -> BaseRecord<'_, [u8], [u8], usize> {
+pub(super) fn base_record(record: &OutRecord, step: usize) -> BaseRecord<'_, [u8], [u8], usize> {
     let mut base = BaseRecord::with_opaque_to(&record.topic, step);
     base.key = record.key.as_deref();
     base.payload = record.value.as_deref();
@@ -235,10 +232,7 @@ impl CommitStep for AckedCommit {
             while flight.open.front().is_some_and(|step| step.unacknowledged == 0) {
                 let Some(step) = flight.open.pop_front() else { break };
                 flight.first += 1;
-                done.push(Done {
-                    positions: step.positions,
-                    took_secs: step.since.elapsed_secs(),
-                });
+                done.push(Done { positions: step.positions, took_secs: step.since.elapsed_secs() });
             }
         }
         for (at, next) in done.iter().flat_map(|d| &d.positions) {

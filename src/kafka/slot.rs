@@ -112,7 +112,11 @@ impl Slot {
         reached && self.state == State::Running
     }
 
-    pub(super) fn fold(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<Folded, String> {
+    pub(super) fn fold(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Produced,
+    ) -> Result<Folded, String> {
         if self.state != State::Running {
             return Ok(Folded::Skipped);
         }
