@@ -4,6 +4,7 @@
 //! belong to the engine, as its promises rest on them; [`Connection::check`] refuses those.
 
 use super::error::Error;
+use crate::clock::Moment;
 use crate::model::ids::{NextOffset, PartitionId};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 /// How long a question to the cluster may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Properties of consumers that cannot be changed.
 const CONSUMER_FIXED: [(&str, &str); 5] = [
@@ -208,17 +210,38 @@ impl ProducerContext for Quiet {
 pub(super) struct Asker(BaseConsumer<Quiet>);
 
 impl Asker {
-    pub(super) fn consumer(&self) -> &BaseConsumer<Quiet> {
-        &self.0
+    /// Asks, and asks again while no broker can be reached: the client gives up on the first broken
+    /// connection, which is what a broker that just starts looks like.
+    pub(super) fn ask<T>(
+        &self,
+        what: impl Fn() -> String,
+        question: impl Fn(&BaseConsumer<Quiet>) -> Result<T, KafkaError>,
+    ) -> Result<T, Error> {
+        use RDKafkaErrorCode as Code;
+        let since = Moment::now();
+        loop {
+            let error = match question(&self.0) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let patient = matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    Code::BrokerTransportFailure | Code::AllBrokersDown | Code::LeaderNotAvailable
+                )
+            );
+            if !patient || since.elapsed().as_secs_f64() > ASK_TIMEOUT.as_secs_f64() {
+                return Err(Error::broker(what(), error));
+            }
+            // Serves the client for a while; what it says is in the debug log.
+            let _said = self.0.poll(ASK_AGAIN);
+        }
     }
 
     /// How many partitions `topic` has.
     pub(super) fn partitions(&self, topic: &str) -> Result<i32, Error> {
         let what = || format!("asking for topic {topic} at its brokers");
-        let metadata = self
-            .0
-            .fetch_metadata(Some(topic), ASK_TIMEOUT)
-            .map_err(|e| Error::broker(what(), e))?;
+        let metadata = self.ask(what, |c| c.fetch_metadata(Some(topic), ASK_TIMEOUT))?;
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
             return Err(Error::MissingTopic(topic.to_owned()));
         };
@@ -241,10 +264,10 @@ impl Asker {
         topic: &str,
         partition: PartitionId,
     ) -> Result<(i64, NextOffset), Error> {
-        self.0
-            .fetch_watermarks(topic, partition.get(), ASK_TIMEOUT)
-            .map(|(low, high)| (low, NextOffset::new(high)))
-            .map_err(|e| Error::broker(format!("asking for the end of {topic}/{partition}"), e))
+        let what = || format!("asking for the end of {topic}/{partition}");
+        let (low, high) =
+            self.ask(what, |c| c.fetch_watermarks(topic, partition.get(), ASK_TIMEOUT))?;
+        Ok((low, NextOffset::new(high)))
     }
 }
 

@@ -78,16 +78,14 @@ fn end(asker: &Asker, topic: &str, partition: PartitionId) -> Result<Offset, Err
 
 fn by_time(asker: &Asker, topic: &str, count: i32, time: EventTime) -> Result<Starts, Error> {
     let what = || format!("asking for the offsets of topic {topic} at {time}");
-    let mut list = TopicPartitionList::new();
+    let mut times = TopicPartitionList::new();
     for p in 0..count {
         // The interface wants the time where the offset stands.
-        list.add_partition_offset(topic, p, Offset::Offset(time.as_ms().max(0)))
+        times
+            .add_partition_offset(topic, p, Offset::Offset(time.as_ms().max(0)))
             .map_err(|e| Error::broker(what(), e))?;
     }
-    let found = asker
-        .consumer()
-        .offsets_for_times(list, ASK_TIMEOUT)
-        .map_err(|e| Error::broker(what(), e))?;
+    let found = asker.ask(what, |c| c.offsets_for_times(times.clone(), ASK_TIMEOUT))?;
     let mut starts = Starts::new();
     for element in found.elements() {
         element.error().map_err(|e| Error::broker(what(), e))?;

@@ -242,10 +242,8 @@ pub fn existing(
 
 fn replication(asker: &Asker, topic: &str) -> Result<i32, Error> {
     use rdkafka::consumer::Consumer;
-    let metadata = asker
-        .consumer()
-        .fetch_metadata(Some(topic), TIMEOUT)
-        .map_err(|e| Error::broker(format!("asking for topic {topic}"), e))?;
+    let what = || format!("asking for topic {topic}");
+    let metadata = asker.ask(what, |c| c.fetch_metadata(Some(topic), TIMEOUT))?;
     let first = metadata.topics().first().and_then(|t| t.partitions().first());
     Ok(first.map_or(0, |p| i32::try_from(p.replicas().len()).unwrap_or(i32::MAX)))
 }

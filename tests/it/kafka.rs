@@ -135,7 +135,9 @@ fn a_task_that_breaks_an_invariant_stops_its_role_with_the_reason() {
 #[test]
 fn two_members_of_a_group_share_partitions_and_lose_nothing() {
     let broker = Embedded::start([("in", 4), ("out", 1)]).unwrap();
-    rebalance(&broker.connection());
+    // This broker holds a rebalance open for all of the session time-out but a second.
+    let connection = broker.connection().with("session.timeout.ms", "3000");
+    rebalance(&connection);
 }
 
 /// One member reads, a second one joins, records keep coming, the first one leaves.
@@ -201,4 +203,168 @@ fn silence_is_told_with_whether_the_end_was_seen() {
     assert_eq!(idle, "idle in/0");
     handle.stop();
     handle.join().unwrap();
+}
+
+mod real {
+    //! The same against Apache Kafka, and what only that has: transactions, timestamps, topics.
+
+    use super::broker::Broker;
+    use super::support::{self, Copies, DEADLINE, all_of, copier, read_all, read_from};
+    use super::{Silent, settings, start};
+    use rdkafka::ClientConfig;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use touchline::kafka::client::{committed, end_offsets};
+    use touchline::kafka::topics::{Change, Cleanup, Wanted, apply, describe, existing, plan};
+    use touchline::kafka::writer::Writer;
+    use touchline::kafka::{Connection, OutRecord, Source, Start};
+    use touchline::model::ids::PartitionId;
+    use touchline::model::time::EventTime;
+
+    /// A topic that keeps the producer's timestamps.
+    fn plain(name: &str, partitions: i32) -> Wanted {
+        let mut wanted = Wanted::ours(name, partitions, Some(1), Cleanup::Delete, -1);
+        wanted.configs.remove("message.timestamp.type");
+        wanted
+    }
+
+    /// A broker of one's own, as all tests use the same names of topics.
+    fn broker(topics: &[(&str, i32)]) -> (Broker, Connection) {
+        let broker = Broker::start();
+        let connection = broker.connection();
+        let wanted: Vec<Wanted> = topics.iter().map(|(n, p)| plain(n, *p)).collect();
+        apply(&connection, &plan(&wanted, &BTreeMap::new())).unwrap();
+        (broker, connection)
+    }
+
+    #[test]
+    fn a_bounded_run_and_a_rebalance() {
+        let (broker, connection) = broker(&[("in", 4), ("out", 2)]);
+        super::rebalance(&connection);
+        let ends = end_offsets(&connection, "in").unwrap();
+        let before = end_offsets(&connection, "out").unwrap();
+        let mut settings = settings(&connection, Start::Earliest);
+        settings.workers = 3;
+        let handle = start(settings, copier(Copies::Sealed), Arc::new(Silent)).unwrap();
+        handle.finish_at(&[("in".to_owned(), ends.clone())].into());
+        handle.join().unwrap();
+        let source = Source::new("out", Start::At(before));
+        let (records, seals) = all_of(&read_from(&connection, source));
+        assert_eq!(records, (0..1_200).collect::<Vec<_>>(), "{}", broker.log());
+        assert_eq!(seals.len(), 4);
+        assert_eq!(committed(&connection, "copy", "in").unwrap(), ends);
+    }
+
+    #[test]
+    fn the_end_behind_a_transaction_is_an_end_and_aborted_records_are_none() {
+        let (broker, connection) = broker(&[("in", 1), ("out", 1)]);
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap())
+            .set("transactional.id", "writer")
+            .create()
+            .unwrap();
+        let most = Duration::from_secs(30);
+        producer.init_transactions(most).unwrap();
+        for (n, commit) in [(0, true), (1, false), (2, true)] {
+            producer.begin_transaction().unwrap();
+            let value = n.to_string();
+            producer.send(BaseRecord::<str, str>::to("in").key("k").payload(&value)).unwrap();
+            producer.flush(most).unwrap();
+            if commit {
+                producer.commit_transaction(most).unwrap();
+            } else {
+                producer.abort_transaction(most).unwrap();
+            }
+        }
+        let ends = end_offsets(&connection, "in").unwrap();
+        // Three records and three markers.
+        assert_eq!(ends[&PartitionId::new(0)].get(), 6);
+        let settings = settings(&connection, Start::Earliest);
+        let handle = start(settings, copier(Copies::Sealed), Arc::new(Silent)).unwrap();
+        assert!(handle.wait_caught_up(DEADLINE));
+        handle.finish_at(&[("in".to_owned(), ends.clone())].into());
+        handle.join().unwrap();
+        let (records, seals) = all_of(&read_all(&connection, "out"));
+        assert_eq!((records, seals.len()), (vec![0, 2], 1));
+        assert_eq!(committed(&connection, "copy", "in").unwrap(), ends);
+    }
+
+    #[test]
+    fn reading_starts_at_a_time() {
+        let (_broker, connection) = broker(&[("in", 2), ("out", 1)]);
+        let writer = Writer::new(&connection, 1 << 20).unwrap();
+        let topic: Arc<str> = "in".into();
+        for n in 0..100_i64 {
+            let value = Some(n.to_string().into_bytes());
+            let mut record = OutRecord::new(&topic, b"k".to_vec(), value);
+            // Partition 1 ends long before the time asked for.
+            record.partition = Some(PartitionId::new(i32::from(n < 20)));
+            record.timestamp = Some(1_700_000_000_000 + n * 1_000);
+            writer.send(&record).unwrap();
+        }
+        writer.flush(DEADLINE).unwrap();
+        let from = Start::Time(EventTime::from_ms(1_700_000_070_000));
+        let handle =
+            start(settings(&connection, from), copier(Copies::Plain), Arc::new(Silent)).unwrap();
+        handle.finish_at(&[("in".to_owned(), end_offsets(&connection, "in").unwrap())].into());
+        handle.join().unwrap();
+        let (records, _) = all_of(&read_all(&connection, "out"));
+        assert_eq!(records, (70..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn topics_are_created_compared_and_never_changed() {
+        let broker = Broker::start();
+        let connection = broker.connection();
+        let ours = |partitions, retention| {
+            Wanted::ours("alerts.active", partitions, Some(1), Cleanup::CompactDelete, retention)
+        };
+        let names = ["alerts.active", "orders"];
+        let wanted = [ours(3, -1), Wanted::source("orders")];
+        let changes = plan(&wanted, &existing(&connection, &names).unwrap());
+        assert!(matches!(changes[..], [Change::Create(_), Change::Missing { .. }]), "{changes:?}");
+        apply(&connection, &changes).unwrap();
+        let there = existing(&connection, &names).unwrap();
+        assert_eq!(describe(&plan(&wanted[..1], &there)), "all topics are as they should be\n");
+        assert_eq!(there["alerts.active"].replication, 1);
+        let differing = plan(&[ours(4, 5_000)], &there);
+        assert_eq!(
+            describe(&differing),
+            "refused alerts.active: has 3 partitions, the configuration says 4; keys would move, so \
+             change the configuration, or use another topic\n\
+             differs alerts.active: retention.ms is -1, should be 5000\n"
+        );
+        apply(&connection, &differing).unwrap();
+        assert_eq!(existing(&connection, &names).unwrap(), there);
+        // Stamped by the broker, whatever the writer says.
+        let writer = Writer::new(&connection, 1 << 20).unwrap();
+        let mut record = OutRecord::new(&"alerts.active".into(), b"k".to_vec(), None);
+        record.timestamp = Some(1_000);
+        writer.send(&record).unwrap();
+        writer.flush(DEADLINE).unwrap();
+        assert_eq!(support::first_stamp(&connection, "alerts.active"), (true, true));
+    }
+
+    #[test]
+    fn keys_go_where_java_sends_them_and_headers_come_through() {
+        let (_broker, connection) = broker(&[("keyed", 8)]);
+        let writer = Writer::new(&connection, 1 << 20).unwrap();
+        let topic: Arc<str> = "keyed".into();
+        let mut record = OutRecord::new(&topic, b"default|c-1".to_vec(), Some(b"v".to_vec()));
+        record.headers = vec![("ce_id".into(), Some(b"1".to_vec())), ("none".into(), None)];
+        writer.send(&record).unwrap();
+        writer.flush(DEADLINE).unwrap();
+        let ends = end_offsets(&connection, "keyed").unwrap();
+        let used: Vec<i32> =
+            ends.iter().filter(|(_, n)| n.get() > 0).map(|(p, _)| p.get()).collect();
+        // org.apache.kafka.common.utils.Utils.toPositive(Utils.murmur2(key)) % 8
+        assert_eq!(used, [support::murmur2(b"default|c-1") % 8]);
+        let headers = support::first_headers(&connection, "keyed");
+        assert_eq!(
+            headers,
+            [("ce_id".to_owned(), Some("1".to_owned())), ("none".to_owned(), None)]
+        );
+    }
 }

@@ -107,6 +107,7 @@ fn supervise(libs: &Path, properties: &Path, log: &Path) -> Child {
         .arg("kafka.Kafka")
         .arg(properties)
         .env("LOG", log)
+        .stderr(Stdio::null())
         .stdin(Stdio::piped())
         .spawn()
         .expect("sh is there")

@@ -131,8 +131,7 @@ pub(super) fn read_from(connection: &Connection, source: Source) -> Vec<String> 
     let expected = touchline::kafka::client::partitions(connection, &source.topic).unwrap();
     let tail = Tail::start("test-reader", connection, &[source], move |came| match came {
         Tailed::Record(record) => {
-            let value = String::from_utf8_lossy(record.value.unwrap_or(b"")).into_owned();
-            sink.lock().unwrap().push(value);
+            sink.lock().unwrap().push(text(record.value.unwrap_or(b"")));
             Go::On
         }
         Tailed::End { partition, next, .. } => {
@@ -146,20 +145,65 @@ pub(super) fn read_from(connection: &Connection, source: Source) -> Vec<String> 
     values.clone()
 }
 
-/// The first value that comes to a topic, now or later.
-pub(super) fn first_of(connection: &Connection, topic: &str) -> String {
+/// What `f` makes of the first record that comes to a topic, now or later.
+fn first<T: Send + 'static>(
+    connection: &Connection,
+    topic: &str,
+    f: impl Fn(&Record<'_>) -> T + Send + 'static,
+) -> T {
     let (found, first) = sync_channel(1);
     let source = Source::new(topic, Start::Earliest);
     let _tail = Tail::start("test-reader", connection, &[source], move |came| match came {
         Tailed::Record(record) => {
-            let value = String::from_utf8_lossy(record.value.unwrap_or(b"")).into_owned();
-            found.try_send(value).unwrap();
+            found.try_send(f(&record)).unwrap();
             Go::Stop
         }
         Tailed::End { .. } => Go::On,
     })
     .unwrap();
     first.recv_timeout(std::time::Duration::from_secs(60)).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The first value that comes to a topic.
+pub(super) fn first_of(connection: &Connection, topic: &str) -> String {
+    first(connection, topic, |record| text(record.value.unwrap_or(b"")))
+}
+
+/// The headers of the first record of a topic.
+pub(super) fn first_headers(connection: &Connection, topic: &str) -> Vec<(String, Option<String>)> {
+    first(connection, topic, |record| {
+        record.headers.iter().map(|(name, value)| (name.to_owned(), value.map(text))).collect()
+    })
+}
+
+/// Whether the first record of a topic was stamped by the broker, and is not from the last century.
+pub(super) fn first_stamp(connection: &Connection, topic: &str) -> (bool, bool) {
+    first(connection, topic, |r| (r.timestamp_is_append, r.timestamp > 1_600_000_000_000))
+}
+
+/// Java's hash of keys, positive, written down once more: the tests trust nobody's.
+pub(super) fn murmur2(key: &[u8]) -> i32 {
+    let m = 0x5bd1_e995_u32;
+    let mut h = 0x9747_b28c_u32 ^ u32::try_from(key.len()).unwrap();
+    let mut words = key.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes(word.try_into().unwrap()).wrapping_mul(m);
+        k = (k ^ (k >> 24)).wrapping_mul(m);
+        h = h.wrapping_mul(m) ^ k;
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        for (at, byte) in rest.iter().enumerate() {
+            h ^= u32::from(*byte) << (8 * at);
+        }
+        h = h.wrapping_mul(m);
+    }
+    h = (h ^ (h >> 13)).wrapping_mul(m);
+    i32::try_from((h ^ (h >> 15)) & 0x7fff_ffff).unwrap()
 }
 
 /// Sorted numbers, and sorted names of the partitions that were sealed.
