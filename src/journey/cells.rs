@@ -151,8 +151,7 @@ impl Partials {
         }
         cells.retain(|_, cell| {
             let decided = cell.cohort.latest_decision.is_some();
-            decided
-                || !(cell.figures.is_zero() && cell.cohort.is_zero() && cell.links.is_empty())
+            decided || !(cell.figures.is_zero() && cell.cohort.is_zero() && cell.links.is_empty())
         });
         let mut by_tenant: BTreeMap<TenantId, Vec<(SeriesId, Cell)>> = BTreeMap::new();
         for ((_, _, series), cell) in cells {
@@ -194,13 +193,13 @@ fn sorted(profiles: &Profiles, tenant: TenantId, cells: Vec<(SeriesId, Cell)>) -
     let mut ids: Vec<SeriesId> = cells.iter().map(|(series, _)| *series).collect();
     ids.sort_unstable();
     ids.dedup();
-    ids.sort_unstable_by(|a, b| profiles.series(*a).dimensions.cmp(&profiles.series(*b).dimensions));
+    ids.sort_unstable_by(|a, b| {
+        profiles.series(*a).dimensions.cmp(&profiles.series(*b).dimensions)
+    });
     let places: HashMap<SeriesId, u32> =
         ids.iter().enumerate().map(|(place, id)| (*id, place as u32)).collect();
-    let mut cells: Vec<Cell> = cells
-        .into_iter()
-        .map(|(series, cell)| Cell { series: places[&series], ..cell })
-        .collect();
+    let mut cells: Vec<Cell> =
+        cells.into_iter().map(|(series, cell)| Cell { series: places[&series], ..cell }).collect();
     cells.sort_unstable_by_key(|cell| (cell.due, cell.slice, cell.series));
     TenantCells {
         tenant: profiles.tenant(tenant).clone(),

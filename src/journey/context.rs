@@ -113,12 +113,7 @@ impl Context<'_> {
 }
 
 /// Name of something of a customer's that begins with the event of this fingerprint.
-pub(super) fn name_of(
-    kind: &str,
-    tenant: &str,
-    customer: &str,
-    fingerprint: u64,
-) -> CompactString {
+pub(super) fn name_of(kind: &str, tenant: &str, customer: &str, fingerprint: u64) -> CompactString {
     let mut hash = Xxh3::new();
     for part in [kind, tenant, customer] {
         hash.update(part.as_bytes());

@@ -92,9 +92,8 @@ impl Customer {
     /// True if this fingerprint was seen within the window, at a time near `time`.
     pub(super) fn knows(&self, time: EventTime, fingerprint: u64, ctx: &Context<'_>) -> bool {
         let window = ctx.settings.dedup_window.as_ms();
-        let same = |e: &Stored| {
-            e.fingerprint == fingerprint && time.since(e.time).as_ms().abs() <= window
-        };
+        let same =
+            |e: &Stored| e.fingerprint == fingerprint && time.since(e.time).as_ms().abs() <= window;
         let recent = self.events.len().saturating_sub(ctx.settings.dedup_ids);
         let at = self.events.partition_point(|e| e.time < time);
         self.events[recent..].iter().any(same)

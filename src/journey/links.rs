@@ -19,8 +19,7 @@ pub(super) fn visit(events: &[Stored], at: usize, marks: &Marks, ctx: &mut Conte
     let slice = ctx.grid.slice(event.time);
     for series in &profiles.get(event.profile).series {
         let visits = |other: &&Stored| {
-            other.profile == event.profile
-                || profiles.get(other.profile).series.contains(series)
+            other.profile == event.profile || profiles.get(other.profile).series.contains(series)
         };
         let slice_of = |other: &Stored| ctx.grid.slice(other.time);
         let mark = || marks.iter().find(|(s, _)| s == series).map(|(_, slice)| *slice);

@@ -27,7 +27,6 @@ mod context;
 mod counts;
 mod customer;
 mod links;
-mod murmur2;
 mod profile;
 mod session_records;
 mod sessions;
@@ -37,6 +36,7 @@ mod timers;
 
 pub use settings::{Direct, Settings};
 
+use crate::codec::murmur2;
 use crate::engine::progress::{Progress, Report};
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::model::control::Control;
@@ -155,9 +155,10 @@ impl Journey {
 
     /// The source partition with the lowest watermark, if there is more than one.
     pub fn holding_back(&self) -> Option<(CompactString, i32)> {
-        let reports = self.offsets.keys().filter_map(|partition| {
-            Some((self.progress.get(partition)?.watermark?, partition))
-        });
+        let reports = self
+            .offsets
+            .keys()
+            .filter_map(|partition| Some((self.progress.get(partition)?.watermark?, partition)));
         let mut reports: Vec<_> = reports.collect();
         reports.sort_unstable();
         match reports.as_slice() {
@@ -302,8 +303,7 @@ impl Journey {
             self.counts.overflow(*dimension);
         }
         self.overflow = overflow;
-        let currency =
-            touchpoint.value.map(|_| self.profiles.currency_id(touchpoint.currency));
+        let currency = touchpoint.value.map(|_| self.profiles.currency_id(touchpoint.currency));
         let direct_offset = record.offset.get();
         let partition = self.settings.partition;
         let mut parts = self.context(None, out);

@@ -113,15 +113,7 @@ pub(super) struct Session {
 
 impl Session {
     fn new(tag: u32, facts: Facts) -> Session {
-        Session {
-            tag,
-            facts,
-            frozen: None,
-            revisions: 0,
-            amended: false,
-            dirty: true,
-            digest: 0,
-        }
+        Session { tag, facts, frozen: None, revisions: 0, amended: false, dirty: true, digest: 0 }
     }
 
     /// When it ends unless something comes: the clock must pass this.
@@ -210,8 +202,7 @@ fn regroup(
     if let Some(place) = before {
         old.push(sessions.remove(place));
     }
-    let after =
-        sessions.iter().position(|s| s.tag == event.tag && s.facts.start > event.time);
+    let after = sessions.iter().position(|s| s.tag == event.tag && s.facts.start > event.time);
     if let Some(place) = after {
         old.push(sessions.remove(place));
     }
@@ -249,7 +240,8 @@ fn regroup(
             }
             None if session.revisions > 0 => {
                 let start = session.facts.start;
-                let into = made.iter().find(|new| (new.facts.start..=new.facts.end).contains(&start));
+                let into =
+                    made.iter().find(|new| (new.facts.start..=new.facts.end).contains(&start));
                 gone.push((session, into.map_or(0, |new| new.facts.first)));
             }
             None => {}
@@ -307,10 +299,6 @@ pub(super) fn session_of(sessions: &[Session], event: &Stored) -> Option<u64> {
 }
 
 /// The name of a session in records.
-pub(super) fn session_id(
-    ctx: &Context<'_>,
-    who: &Who,
-    first: u64,
-) -> compact_str::CompactString {
+pub(super) fn session_id(ctx: &Context<'_>, who: &Who, first: u64) -> compact_str::CompactString {
     super::context::name_of("session", ctx.profiles.tenant(who.tenant), &who.customer, first)
 }

@@ -163,11 +163,8 @@ impl Derivation<'_> {
 
     /// The one with the latest activity among those without an id of the same kind.
     fn latest(&self, kinds: u8, fits: impl Fn(&Instance) -> bool) -> Option<usize> {
-        let fitting = self
-            .instances
-            .iter()
-            .enumerate()
-            .filter(|(_, i)| i.kinds & kinds == 0 && fits(i));
+        let fitting =
+            self.instances.iter().enumerate().filter(|(_, i)| i.kinds & kinds == 0 && fits(i));
         fitting.max_by_key(|(at, i)| (i.last.map(|l| l.time), *at)).map(|(at, _)| at)
     }
 }

@@ -53,11 +53,7 @@ impl RichEvent {
         Some(RichEvent {
             stored,
             meaning,
-            keys: [
-                key(touchpoint.checkout_id),
-                key(touchpoint.order_id),
-                key(touchpoint.cart_id),
-            ],
+            keys: [key(touchpoint.checkout_id), key(touchpoint.order_id), key(touchpoint.cart_id)],
             session: 0,
             late,
             value: touchpoint.value,
@@ -186,8 +182,14 @@ mod tests {
 
     #[test]
     fn texts_survive_packing() {
-        let details =
-            Details::pack([Some("shipping"), None, Some(""), Some("é"), None, Some("card_declined")]);
+        let details = Details::pack([
+            Some("shipping"),
+            None,
+            Some(""),
+            Some("é"),
+            None,
+            Some("card_declined"),
+        ]);
         let check = |detail, expected: Option<&str>| assert_eq!(details.get(detail), expected);
         check(Detail::StepName, Some("shipping"));
         check(Detail::PaymentMethod, None);

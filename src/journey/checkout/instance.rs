@@ -183,12 +183,7 @@ impl Instance {
     }
 
     /// Lets time pass up to `to`: a due time that has passed (strictly) decides.
-    pub(super) fn advance(
-        &mut self,
-        to: EventTime,
-        deadline: Option<EventTime>,
-        rules: Rules<'_>,
-    ) {
+    pub(super) fn advance(&mut self, to: EventTime, deadline: Option<EventTime>, rules: Rules<'_>) {
         let Some(fate) = self.fate(deadline, rules).filter(|fate| fate.at < to) else { return };
         let transition = if fate.abandoned {
             self.state = State::Abandoned { deadline: fate.at };

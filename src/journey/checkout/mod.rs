@@ -275,8 +275,7 @@ impl Checkouts {
             // Time in which one of them could have been joined must be over before the next event.
             let next = self.events.get(place + 1).map_or(EventTime::MAX, |e| e.time());
             let ended = |i: &Instance| {
-                i.events.first().is_none_or(|first| *first > place)
-                    || i.latest(&self.events) < next
+                i.events.first().is_none_or(|first| *first > place) || i.latest(&self.events) < next
             };
             if far == place && checkouts.iter().chain(carts).all(ended) {
                 cut = place + 1;

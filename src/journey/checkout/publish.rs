@@ -272,8 +272,5 @@ impl Teller<'_> {
 }
 
 fn is_outcome(transition: Transition) -> bool {
-    !matches!(
-        transition,
-        Transition::Started | Transition::Step | Transition::PaymentFailed
-    )
+    !matches!(transition, Transition::Started | Transition::Step | Transition::PaymentFailed)
 }
