@@ -27,7 +27,6 @@ mod context;
 mod counts;
 mod customer;
 mod links;
-mod murmur2;
 mod profile;
 mod session_records;
 mod sessions;
@@ -37,6 +36,7 @@ mod timers;
 
 pub use settings::{Direct, Settings};
 
+use crate::codec::murmur2;
 use crate::engine::progress::{Progress, Report};
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::model::control::Control;
