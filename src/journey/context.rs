@@ -82,13 +82,14 @@ impl Context<'_> {
 
     /// When to look again at something that is due at `due` by the watermark.
     pub(super) fn due_by_watermark(&self, due: EventTime) -> EventTime {
-        match (self.now, self.watermark) {
-            // The watermark is behind: no sooner than its distance, and not at every record.
-            (Some(now), Some(watermark)) if now > due => {
-                now.plus(due.since(watermark).max(Millis::from_secs(1)))
-            }
-            _ => due,
+        let (Some(now), Some(watermark)) = (self.now, self.watermark) else { return due };
+        // What has passed fires yet, in its turn, while timers are catching up with the clock.
+        let in_turn = watermark > due && self.clock.is_some_and(|clock| clock <= due);
+        if now <= due || in_turn {
+            return due;
         }
+        // The watermark is behind: no sooner than its distance, and not at every record.
+        now.plus(due.since(watermark).max(Millis::from_secs(1)))
     }
 
     pub(super) fn clock_slice(&self) -> Option<Slice> {

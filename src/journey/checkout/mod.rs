@@ -302,7 +302,8 @@ impl Checkouts {
         let again = ctx.now.unwrap_or(EventTime::MIN).plus(SETTLE_EVERY);
         let tidy = [settled, forgotten].into_iter().flatten().min();
         let tidy = tidy.map(|at| ctx.due_by_watermark(at));
-        let tidy = tidy.map(|at| if ctx.now.is_some_and(|now| at <= now) { again } else { at });
+        let past = |at: EventTime| ctx.clock.is_some_and(|clock| at < clock);
+        let tidy = tidy.map(|at| if past(at) { again } else { at });
         [self.due, tidy].into_iter().flatten().min()
     }
 }
