@@ -2,8 +2,8 @@
 //!
 //! All sums forget exponentially in event time, so the state is a handful of numbers per series. The
 //! correlation `rho` within a window (over-dispersion) is estimated by the method of moments from the
-//! weighted squares of the windows' rates (Kleinman 1973), drawn towards a prior while few windows
-//! are known. A daily pattern of the rate shows up as over-dispersion: the test gets blunter, not
+//! weighted squares of the windows' rates (Kleinman 1973), drawn towards a prior while few or only
+//! small windows are known. A daily pattern of the rate shows up as over-dispersion: the test gets blunter, not
 //! wrong. Hour-of-week cells are not kept.
 
 use super::detector::Episodes;
@@ -42,9 +42,9 @@ impl Default for Learning {
     }
 }
 
-/// Correlation that is assumed while nothing is known, with the weight of so many windows.
+/// Correlation that is assumed while nothing is known, and how sure that is (1 / variance).
 const RHO_PRIOR: f64 = 0.002;
-const RHO_PRIOR_WINDOWS: f64 = 24.0;
+const RHO_PRIOR_PRECISION: f64 = 50_000.0;
 /// No shop is a perfect coin.
 const RHO_LEAST: f64 = 0.000_5;
 
@@ -161,13 +161,14 @@ impl Baseline {
         let squares = self.k_squared_by_n - self.k * self.k / self.n;
         let free = self.windows - 1.0;
         let room = self.n - self.n_squared / self.n - free;
-        let estimate = if spread > 0.0 && room > 0.0 {
-            ((squares / spread - free) / room).clamp(0.0, 0.5)
-        } else {
-            RHO_PRIOR
-        };
-        let prior = RHO_PRIOR * RHO_PRIOR_WINDOWS;
-        let rho = (prior + estimate * self.windows) / (RHO_PRIOR_WINDOWS + self.windows);
+        if spread <= 0.0 || room <= 0.0 {
+            return RHO_PRIOR;
+        }
+        let estimate = (squares / spread - free) / room;
+        // Small windows tell little about it: the variance of the estimate is about 2 / Σn².
+        let precision = self.n_squared / 2.0;
+        let sure = precision / (precision + RHO_PRIOR_PRECISION);
+        let rho = (RHO_PRIOR + (estimate - RHO_PRIOR) * sure).min(0.5);
         rho.max(RHO_LEAST)
     }
 }

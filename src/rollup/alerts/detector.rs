@@ -91,6 +91,35 @@ pub struct Verdict {
     pub unit: Unit,
 }
 
+impl Verdict {
+    /// The verdict of a detector that knows too little of a series to say anything.
+    pub fn learning(series: &Dimensions, slot: EventTime, window: Millis) -> Verdict {
+        Verdict {
+            series: series.clone(),
+            state: State::Learning,
+            claim: Claim::Held,
+            slot,
+            every: window,
+            starts_at: slot,
+            ends_at: slot,
+            window,
+            value: 0.0,
+            expected: 0.0,
+            lower: 0.0,
+            upper: 0.0,
+            n: 0,
+            effect: 0.0,
+            p_value: 1.0,
+            maturity: 1.0,
+            completeness: 1.0,
+            contributors: Vec::new(),
+            at_risk: Value::new(),
+            evidence: (slot, slot),
+            unit: Unit::Share,
+        }
+    }
+}
+
 /// A stretch of event time in which a series was in an episode that fired.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Span {

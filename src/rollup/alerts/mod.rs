@@ -5,7 +5,7 @@
 //! each transition. State is a function of the steps alone, so a replay writes the same bytes.
 //!
 //! - `rule`: what is to be alerted on, as data; `detector`: what a detector is;
-//! - `ratio` with `runs`, `baseline`, `betabinomial`, `fdr`, `attribution`, `contributors`;
+//! - `ratio` (settings: `spike`) with `runs`, `baseline`, `betabinomial`, `fdr`, `attribution`, `contributors`;
 //! - `silence` with `seasons`;
 //! - `life`: the state machine of an episode.
 //!
@@ -24,12 +24,13 @@ mod rule;
 mod runs;
 mod seasons;
 mod silence;
+mod spike;
 
 pub use baseline::Learning;
 pub use contributors::CONTRIBUTORS_MAX;
-pub use ratio::{Ratio, RatioSpike};
 pub use rule::{Detector, LifeCycle, RULES_MAX, Rule, Settings};
 pub use silence::Silence;
+pub use spike::{Ratio, RatioSpike};
 
 use crate::engine::{Fact, Output};
 use crate::model::dimension::Dimensions;

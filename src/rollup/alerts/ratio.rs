@@ -1,7 +1,7 @@
 //! A ratio of a cohort that is above its own trailing baseline: `CheckoutAbandonmentSpike`.
 //!
 //! Each time a window matures (and whenever one of the last few changes) every series of the rule is
-//! tested over the last 1 to `over` windows: upper tail of a beta-binomial against the baseline, at
+//! tested over the last windows (see `runs`): upper tail of a beta-binomial against the baseline, at
 //! least `min_n` decided, at least the minimum effect; one false-discovery pass over all of them.
 //! Windows without checkouts are no evidence for anything. It says nothing about falls.
 //!
@@ -9,104 +9,19 @@
 //! watermark back delays the verdict, it does not silence it.
 
 use super::attribution::{Remainder, Share, Situation, attribute, evidence};
-use super::baseline::{Baseline, Expected, Learning, Standing, standing};
+use super::baseline::{Baseline, Expected, Standing, standing};
 use super::betabinomial::{upper_tail, wilson_95};
 use super::contributors::{Part, contributors};
 use super::detector::{Claim, Detect, Episodes, State, Unit, Verdict};
 use super::fdr::adjust;
 use super::rule::{Rule, covers};
 use super::runs::{KEEP, Run, Runs, Seen, Tested, has_left, times};
+use super::spike::RatioSpike;
 use crate::model::dimension::{Dimension, Dimensions};
 use crate::model::record::Contributor;
-use crate::model::time::{EventTime, Millis};
+use crate::model::time::EventTime;
 use crate::rollup::step::{StepView, WindowView};
 use std::collections::BTreeMap;
-
-/// Which ratio.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ratio {
-    /// Abandoned / (started − expired − undecided), of the checkouts that started in the window.
-    CheckoutAbandonment,
-}
-
-/// Settings of the detector.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RatioSpike {
-    /// Which ratio.
-    pub ratio: Ratio,
-    /// Length of the aligned windows that it is taken from.
-    pub window: Millis,
-    /// It is tested over at most so many windows.
-    pub over: u32,
-    /// It is tested from so many decided on.
-    pub min_n: i64,
-    /// Least effect relative to what is expected.
-    pub min_relative: f64,
-    /// Least effect as a difference of shares.
-    pub min_points: f64,
-    /// False-discovery level at which it is an alert.
-    pub enter: f64,
-    /// False-discovery level from which on it counts as suspicious.
-    pub suspicious: f64,
-    /// How the baseline learns.
-    pub learning: Learning,
-}
-
-impl Default for RatioSpike {
-    fn default() -> RatioSpike {
-        RatioSpike {
-            ratio: Ratio::CheckoutAbandonment,
-            window: Millis::from_mins(5),
-            over: 3,
-            min_n: 30,
-            min_relative: 0.2,
-            min_points: 0.05,
-            enter: 2e-7,
-            suspicious: 1e-3,
-            learning: Learning::default(),
-        }
-    }
-}
-
-impl RatioSpike {
-    /// The least rate that is worth an alert where `expected` is usual.
-    pub fn enter_rate(&self, expected: f64) -> f64 {
-        (expected * (1.0 + self.min_relative)).max(expected + self.min_points)
-    }
-}
-
-/// What a window contributes to a ratio.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Counts {
-    /// Numerator.
-    pub(super) k: i64,
-    /// Denominator.
-    pub(super) n: i64,
-    /// All that may come into the denominator or have been left out of it.
-    pub(super) started: i64,
-    /// Of these, undecided.
-    pub(super) undecided: i64,
-}
-
-impl Counts {
-    pub(super) fn rate(&self) -> f64 {
-        self.k as f64 / self.n.max(1) as f64
-    }
-}
-
-impl Ratio {
-    fn counts(self, view: &WindowView<'_>) -> Counts {
-        let cohort = view.cohort;
-        match self {
-            Ratio::CheckoutAbandonment => Counts {
-                k: cohort.abandoned,
-                n: cohort.started - cohort.expired - cohort.undecided(),
-                started: cohort.started,
-                undecided: cohort.undecided(),
-            },
-        }
-    }
-}
 
 #[derive(Default)]
 struct Series {
@@ -317,7 +232,7 @@ impl RatioState {
         }
     }
 
-    fn verdict(&self, case: &Case<'_>, to: EventTime) -> Option<Verdict> {
+    fn verdict(&self, case: &Case<'_>, to: EventTime, complete: bool) -> Option<Verdict> {
         let settings = &self.settings;
         let runs = &case.of.runs;
         let mut state = case.state;
@@ -326,8 +241,8 @@ impl RatioState {
         if let Some(since) = case.open_since {
             ends_at = runs.ends_at(settings, &case.expected, since, to);
             let after = runs.since(settings, ends_at, to);
-            let left = after.filter(|run| has_left(settings, &case.expected, run));
-            if let Some(after) = left.filter(|_| state == State::Ok) {
+            // The windows since then decide, whatever longer runs still carry of it.
+            if let Some(after) = after.filter(|run| has_left(settings, &case.expected, run)) {
                 state = State::Leave;
                 run = Some(after);
             }
@@ -353,12 +268,20 @@ impl RatioState {
             effect: run.rate() - case.expected.rate,
             p_value: case.q,
             maturity: run.maturity(),
-            completeness: run.completeness,
+            completeness: if complete { 1.0 } else { run.completeness },
             contributors: if is_up { self.contributors(&run) } else { Vec::new() },
             at_risk: case.of.baseline.at_risk(excess_per_hour(&run, &case.expected)),
             evidence: (run.from, run.to),
             unit: Unit::Share,
         })
+    }
+
+    /// Says of every series without a baseline that it is learning.
+    fn learners(&self, to: EventTime) -> impl Iterator<Item = Verdict> {
+        let learning = &self.settings.learning;
+        let learners =
+            self.series.iter().filter(|(_, of)| of.baseline.expected(learning).is_none());
+        learners.map(move |(series, _)| Verdict::learning(series, to, self.settings.window))
     }
 
     /// The parts of the total that its change comes from, over the windows of `run`.
@@ -400,13 +323,15 @@ impl Detect for RatioState {
         let Some(to) = self.judgeable(view.watermark) else { return 0 };
         let moved = self.judged.is_none_or(|judged| judged < to);
         // Only a change within the longest run is worth another look at the same evaluation.
-        let run = times(self.settings.window, self.settings.over);
+        let run = times(self.settings.window, 2 * self.settings.over);
         if !moved && newest_change <= to.minus(run) {
             return 0;
         }
         let mut cases = self.cases(to, episodes);
         self.claim(&mut cases, to);
-        out.extend(cases.iter().filter_map(|case| self.verdict(case, to)));
+        let complete = to <= view.watermark;
+        out.extend(cases.iter().filter_map(|case| self.verdict(case, to, complete)));
+        out.extend(self.learners(to));
         let tests = cases.iter().filter(|case| case.tested.is_some()).count() as u64;
         if moved {
             self.judged = Some(to);

@@ -5,8 +5,9 @@
 //! [`RULES_MAX`] rules. It does not filter series by value, and it has no calendar.
 
 use super::detector::{Detect, Unit, Verdict};
-use super::ratio::{RatioSpike, RatioState};
+use super::ratio::RatioState;
 use super::silence::{Silence, SilenceState};
+use super::spike::RatioSpike;
 use crate::model::dimension::{Dimension, Dimensions};
 use crate::model::record::Severity;
 use crate::model::time::Millis;

@@ -1,7 +1,7 @@
 //! The recent windows of one series of a ratio, and the tests over runs of them.
 //!
-//! A run is the last 1 to `over` windows. Testing each length (and paying for it, Bonferroni) finds a
-//! sharp rise as soon as a slow one. Undecided checkouts are left out while they are few; a run with
+//! A run is the last 1 to `over` windows, or twice `over`. Testing each length (and paying for it,
+//! Bonferroni) finds a sharp rise at once, and a small one later rather than never. Undecided checkouts are left out while they are few; a run with
 //! more of them is judged by the worst case: for entering they count as completed, for leaving as
 //! abandoned. So payments that stay pending for a day neither blind the alert nor feed it.
 //!
@@ -9,7 +9,7 @@
 
 use super::baseline::Expected;
 use super::betabinomial::upper_tail;
-use super::ratio::{Counts, RatioSpike};
+use super::spike::{Counts, RatioSpike};
 use crate::model::figures::Money;
 use crate::model::time::{EventTime, Millis};
 use std::collections::BTreeMap;
@@ -121,7 +121,7 @@ impl Runs {
     ) -> Option<Tested> {
         let mut best: Option<Tested> = None;
         let mut tried = 0;
-        for length in 1..=settings.over {
+        for length in (1..=settings.over).chain([2 * settings.over]) {
             let run = self.last(settings, to, length);
             if run.n < settings.min_n {
                 continue;
@@ -135,8 +135,8 @@ impl Runs {
         best.map(|best| Tested { p: (best.p * f64::from(tried)).min(1.0), ..best })
     }
 
-    /// When it began: the end of the first window that is up by itself, and by at least half of what
-    /// the highest one is. (The end, as whatever it is may have begun in its midst, and as checkouts
+    /// When it began: the end of the first window that is up by itself, of those that are up without
+    /// a break by at least half of what the highest one is. (The end, as whatever it is may have begun in its midst, and as checkouts
     /// that began shortly before it are hit, too.) `to` if none is.
     pub(super) fn starts_at(
         &self,
@@ -146,9 +146,18 @@ impl Runs {
     ) -> EventTime {
         let from = to.minus(times(settings.window, 2 * settings.over));
         let half = self.half_way(expected, from, to);
-        let mut windows = self.windows.range(from..to);
-        let first = windows.find(|(_, seen)| is_up(seen, expected, START_P, half));
-        first.map_or(to, |(start, _)| start.plus(settings.window))
+        let mut first = None;
+        for (start, seen) in self.windows.range(from..to).rev() {
+            if seen.counts.n < OWN_N_MIN {
+                continue;
+            }
+            if seen.counts.rate() >= half {
+                first = if own_p(seen, expected) <= START_P { Some(*start) } else { first };
+            } else if first.is_some() {
+                break;
+            }
+        }
+        first.map_or(to, |start| start.plus(settings.window))
     }
 
     /// End of the last window of what began at `since` that is up by itself, and by at least half of

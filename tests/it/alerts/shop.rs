@@ -47,6 +47,8 @@ pub(super) struct Shop {
     pub(super) pending: f64,
     /// Cohorts that are not mature 30 min after their end are not shown.
     pub(super) only_mature: bool,
+    /// How far the watermark is behind (minutes): a quiet source.
+    pub(super) lag: i64,
     pub(super) closed_after: Option<i64>,
     dimensions: Vec<Dimensions>,
     /// Events to come, by slice ahead, per channel.
@@ -77,6 +79,7 @@ impl Shop {
             silence: None,
             pending: 0.0,
             only_mature: false,
+            lag: 0,
             closed_after: None,
             dimensions: CHANNELS.iter().map(of).collect(),
             ahead: vec![VecDeque::new(); CHANNELS.len()],
@@ -141,7 +144,7 @@ impl Shop {
                 cohort,
                 mature,
                 is_final: false,
-                completeness: 1.0,
+                completeness: if self.lag > 30 { 0.0 } else { 1.0 },
             })
             .collect();
         let mut events: Vec<(&Dimensions, Slice, i64)> = self
@@ -157,8 +160,8 @@ impl Shop {
         let view = StepView {
             tenant: "shop",
             step_end: end,
-            watermark: end,
-            completeness: 1.0,
+            watermark: end.minus(minutes(self.lag)),
+            completeness: if self.lag > 0 { 0.0 } else { 1.0 },
             closed,
             matured: &windows,
             revised: &[],
@@ -199,9 +202,9 @@ impl Shop {
     fn events(&mut self, minute: i64) -> Vec<i64> {
         let traffic = self.traffic(minute);
         let mut counts = Vec::new();
-        for channel in 0..CHANNELS.len() {
+        for (channel, sessions) in SESSIONS.iter().enumerate() {
             let open = if self.is_closed(channel, minute) { 0.0 } else { 1.0 };
-            let sessions = self.random.poisson(SESSIONS[channel] * 10.0 * traffic * open);
+            let sessions = self.random.poisson(sessions * 10.0 * traffic * open);
             for _ in 0..sessions {
                 let mut at = self.random.unit() * 10.0;
                 loop {
