@@ -8,16 +8,20 @@
 //!
 //! Not for the hot path, and no schema evolution rules: the registry checks compatibility.
 
+mod references;
+
 use super::error::Error;
 use crate::clock::Moment;
 use crate::model::time::Millis;
 use hashbrown::HashMap;
-use schema_registry_converter::async_impl::avro::get_avro_schema;
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_schema_by_id, post_schema,
+    SrSettings, get_referenced_schema, get_schema_by_id, post_schema,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{
+    RawError, RegisteredReference, SchemaType, SuppliedSchema,
+};
+use std::collections::VecDeque;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,6 +29,9 @@ use tokio::runtime::Runtime;
 
 /// Schemas kept; beyond that all are asked for again.
 pub const SCHEMAS_KEPT_MAX: usize = 10_000;
+
+/// References that are followed for one schema, those of references included.
+pub const REFERENCES_MAX: usize = 64;
 
 /// How to reach the registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -133,14 +140,23 @@ impl Registry {
         if registered.schema_type != SchemaType::Avro {
             return Err(RegistryError::Unknown);
         }
-        if registered.references.is_empty() {
-            return Ok(registered.schema.into());
+        let mut text = registered.schema;
+        let mut open: VecDeque<RegisteredReference> = registered.references.into();
+        let mut resolved = 0;
+        while let Some(reference) = open.pop_front() {
+            resolved += 1;
+            if resolved > REFERENCES_MAX {
+                let reason = format!("schema {id} has more than {REFERENCES_MAX} references");
+                return Err(RegistryError::Refused(reason));
+            }
+            let asked = get_referenced_schema(&self.settings, &reference).await;
+            let referenced = asked.map_err(|e| classify(&e))?;
+            // Ours, as the client's own way panics on a referenced schema without a namespace.
+            text = references::inline(&text, &reference.name, &referenced.schema)
+                .map_err(|reason| RegistryError::Refused(format!("schema {id}: {reason}")))?;
+            open.extend(referenced.references);
         }
-        let whole = get_avro_schema(&self.settings, registered).await;
-        let schema = whole.map_err(|e| classify(&e))?;
-        // Not the canonical form: that has no logical types.
-        let text = serde_json::to_string(&schema.parsed);
-        text.map(Into::into).map_err(|e| RegistryError::Refused(e.to_string()))
+        Ok(text.into())
     }
 
     /// Registers a schema for a subject, or finds it there; returns its id. Blocks.

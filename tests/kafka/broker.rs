@@ -16,7 +16,7 @@ const SUPERVISOR: &str = r#""$@" > "$LOG" 2>&1 < /dev/null & pid=$!
 read -r _; kill -9 $pid; wait $pid"#;
 
 /// A running broker.
-pub struct Broker {
+pub(crate) struct Broker {
     port: u16,
     dir: tempfile::TempDir,
     process: Child,
@@ -24,7 +24,7 @@ pub struct Broker {
 
 impl Broker {
     /// The broker that the tests running now share; started if there is none.
-    pub fn shared() -> Arc<Broker> {
+    pub(crate) fn shared() -> Arc<Broker> {
         static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
@@ -35,7 +35,7 @@ impl Broker {
     }
 
     /// Starts a broker of one's own and waits until it answers.
-    pub fn start() -> Broker {
+    pub(crate) fn start() -> Broker {
         let libs = libs();
         let dir = tempfile::tempdir().expect("a temporary directory");
         // Held until both are known, so that they differ.
@@ -54,17 +54,17 @@ impl Broker {
     }
 
     /// How to reach it.
-    pub fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         Connection::to(&format!("127.0.0.1:{}", self.port))
     }
 
     /// Its host and port.
-    pub fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// What it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("broker.log")).unwrap_or_default()
     }
 }

@@ -12,7 +12,7 @@ use touchline::kafka::{
     Connection, OutRecord, Produced, Record, Source, Start, Task, TaskError, TaskFactory,
     TopicPartition,
 };
-use touchline::model::ids::{NextOffset, PartitionId};
+use touchline::model::ids::PartitionId;
 use touchline::model::time::Millis;
 
 /// How long a condition may take to come true on a busy machine.
@@ -95,14 +95,14 @@ impl TaskFactory for Factory {
         Ok(Box::new(Copy {
             kind: self.0,
             at: format!("{topic}/{partition}"),
-            out: "out".into(),
+            out: format!("{}out", topic.strip_suffix("in").unwrap_or(topic)).into(),
             refusals: AtomicU32::new(0),
             told: false,
         }))
     }
 }
 
-/// Tasks that copy the values of what they read to the topic `out`.
+/// Tasks that copy the values of what they read, from a topic `…in` to the topic `…out`.
 pub(super) fn copier(kind: Copies) -> Arc<dyn TaskFactory> {
     Arc::new(Factory(kind))
 }
@@ -219,12 +219,4 @@ pub(super) fn all_of(values: &[String]) -> (Vec<i32>, Vec<String>) {
 /// How many partitions a member has.
 pub(super) fn owned(positions: &BTreeMap<TopicPartition, Position>) -> usize {
     positions.values().filter(|p| p.owned).count()
-}
-
-/// Up to where a partition of `in` is done.
-pub(super) fn done(
-    positions: &BTreeMap<TopicPartition, Position>,
-    partition: i32,
-) -> Option<NextOffset> {
-    positions.get(&TopicPartition::new("in", PartitionId::new(partition)))?.done
 }
