@@ -7,7 +7,7 @@
 //!
 //! | file | a row is | key | left out |
 //! | --- | --- | --- | --- |
-//! | `journeys.sessions.jsonl` | the last revision of a session that was not merged away | tenant, customer, start | `session_id` (a hash of the first event), `status` (closed or amended: depends on arrival), `merged_into` |
+//! | `journeys.sessions.jsonl` | the last revision of a session that was not merged away | tenant, customer, start | `session_id` (a hash of the first event), `status` (closed or amended: depends on arrival), `merged_into`; `channels` are sorted |
 //! | `checkout.lifecycle.jsonl` | per instance and transition the last record (of `step` and `payment_failed` the one with the latest `at`), of instances not merged away; outcomes that a later `retracted` took back, and `retracted` itself, are gone, since whether they were ever published depends on arrival | tenant, customer, kind, started_at, transition | `instance` (in its place: tenant, customer, kind and the last `started_at`), `correlated_by`; and see below |
 //! | `engagement.channel_stage.jsonl` | the last revision of a window, unless all of its figures are 0 | tenant, window length, start, dimensions | `abandonment.mature` stays |
 //! | `touchpoints.late.jsonl` | tenant, customer, id, event time of a touchpoint that came too late | the same | headers, position |
@@ -32,7 +32,7 @@ use crate::model::record::{
 use crate::model::time::{EventTime, Millis};
 use compact_str::CompactString;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -77,7 +77,7 @@ struct SessionRow<'a> {
     start: EventTime,
     end: EventTime,
     events: i64,
-    channels: &'a [CompactString],
+    channels: BTreeSet<&'a CompactString>,
     entry_channel: &'a str,
     stage_reached: &'a str,
     path: &'a [PathStep],
@@ -338,13 +338,14 @@ fn checkout_row(record: &CheckoutRecord, started_at: EventTime) -> (CheckoutKey<
 }
 
 fn session_row(s: &SessionRecord) -> String {
+    let channels: BTreeSet<&CompactString> = s.channels.iter().collect();
     json(&SessionRow {
         tenant: &s.tenant,
         customer: &s.customer,
         start: s.start,
         end: s.end,
         events: s.events,
-        channels: &s.channels,
+        channels,
         entry_channel: &s.entry_channel,
         stage_reached: &s.stage_reached,
         path: &s.path,
@@ -409,3 +410,6 @@ fn json(row: &impl Serialize) -> String {
 pub(super) fn window_name(length: Millis) -> CompactString {
     compact_str::format_compact!("{length}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,9 +186,10 @@ impl Plan {
         }
     }
 
-    /// Share of events that come too late.
+    /// Chance of an event in the middle of a visit to come too late; a third of all are such, so that
+    /// it makes 0.2 % of all.
     pub(super) fn too_late(&self) -> f64 {
-        if self.scenario == Scenario::ShopLate { 0.002 } else { 0.0 }
+        if self.scenario == Scenario::ShopLate { 0.006 } else { 0.0 }
     }
 
     /// How much more traffic there is at `at` than normally.

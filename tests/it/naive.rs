@@ -1,33 +1,179 @@
-//! The naive model against the files it writes, and `latest.py` against them.
+//! What `generate` writes, and that the consumer's view finds every kind of fault in it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
-use touchline::generate::{Plan, Scenario, Settings, write_files};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use touchline::generate::{Plan, Scenario, Settings, Summary, write_files};
+
+fn generate(dir: &Path, name: &str, scenario: Scenario, events: u64) -> (PathBuf, Summary) {
+    let out = dir.join(name);
+    // One a second, so that few events span the faults.
+    let plan = Plan { events: Some(events), rate: 1.0, ..Plan::new(scenario, 11) };
+    let summary = write_files(&plan, Settings::default(), &out, |_| {}).unwrap();
+    (out, summary)
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
 
 #[test]
-fn stats() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("f.jsonl");
-    let plan = Plan { events: Some(300_000), ..Plan::new(Scenario::Shop, 1) };
-    let t = touchline::clock::Moment::now();
-    let s = write_files(&plan, Settings::default(), &out, |_| {}).unwrap();
-    println!("{s:?} {}s", t.elapsed_secs());
-    println!(
-        "{}",
-        fs::read_dir(&s.truth_dir)
-            .unwrap()
-            .map(|f| {
-                let f = f.unwrap();
-                format!("{:?} {}\n", f.file_name(), f.metadata().unwrap().len())
-            })
-            .collect::<String>()
-    );
-    fs::create_dir_all("/tmp/naive_out").unwrap();
-    fs::copy(&out, "/tmp/naive_out/f.jsonl").unwrap();
-    for f in fs::read_dir(&s.truth_dir).unwrap() {
-        let f = f.unwrap();
-        fs::copy(f.path(), Path::new("/tmp/naive_out").join(f.file_name())).unwrap();
+fn files_are_the_same_twice_and_add_up() {
+    let dir = TempDir::new().unwrap();
+    let (a, summary) = generate(dir.path(), "a", Scenario::ShopLate, 30_000);
+    let (b, again) = generate(dir.path(), "b", Scenario::ShopLate, 30_000);
+    assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());
+    assert_eq!(summary.truth, again.truth);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&summary.truth_dir).unwrap() {
+        let name = entry.unwrap().file_name();
+        let read = |s: &Summary| fs::read(s.truth_dir.join(&name)).unwrap();
+        assert_eq!(read(&summary), read(&again), "{name:?}");
+        files.push(name.into_string().unwrap());
     }
-    let _ = Duration::ZERO;
+    files.sort();
+    assert_eq!(
+        files,
+        [
+            "checkout.lifecycle.jsonl",
+            "engagement.channel_stage.jsonl",
+            "journeys.sessions.jsonl",
+            "summary.json",
+            "touchpoints.late.jsonl"
+        ]
+    );
+    let s = summary.truth;
+    assert_eq!(lines(&a).len() as u64, s.events_in);
+    assert_eq!(s.events_in, s.counted + s.duplicate + s.late + s.dead_letter + s.filtered);
+    assert_eq!(s.events_in, summary.records);
+    assert_eq!(s.counted + s.late + s.filtered, 30_000);
+    assert!(s.late > 0 && s.duplicate > 0 && s.dead_letter > 0 && s.filtered > 0);
+    assert_eq!(lines(&summary.truth_dir.join("touchpoints.late.jsonl")).len() as u64, s.late);
+    assert_eq!(lines(&summary.truth_dir.join("journeys.sessions.jsonl")).len() as i64, s.sessions);
+}
+
+#[test]
+fn labels_say_what_was_injected() {
+    let dir = TempDir::new().unwrap();
+    let (_, short) = generate(dir.path(), "short", Scenario::Spike, 1_000);
+    assert_eq!(lines(&short.labels_file).len(), 0, "the fault comes after the end");
+    let (_, summary) = generate(dir.path(), "long", Scenario::Spike, 35_000);
+    let labels = lines(&summary.labels_file);
+    let label: serde_json::Value = serde_json::from_str(&labels[0]).unwrap();
+    assert_eq!(labels.len(), 1);
+    assert_eq!(label["kind"], "payment_broken");
+    assert_eq!(label["alert"], "CheckoutAbandonmentSpike");
+    assert!(label["dimensions"]["channel"].is_string());
+    let long = label["to"].as_i64().unwrap() - label["from"].as_i64().unwrap();
+    assert!((45 * 60_000..=60 * 60_000).contains(&long));
+}
+
+#[test]
+fn the_oracle_shares_nothing_with_the_folds() {
+    fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generate"), &mut files);
+    assert!(files.len() > 10);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for module in ["journey", "rollup", "engine", "ingest"] {
+            assert!(!text.contains(&format!("crate::{module}")), "{file:?} imports {module}");
+        }
+    }
+}
+
+#[test]
+fn endless_traffic_is_refused() {
+    let plan = Plan::new(Scenario::Shop, 1);
+    assert!(write_files(&plan, Settings::default(), Path::new("never"), |_| {}).is_err());
+}
+
+/// Turns a truth into what a replay with all revisions might have said: one revision each.
+fn outputs_of(truth: &Path, dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    for name in touchline::generate::final_form::FILES {
+        let mut revisions = std::collections::BTreeMap::new();
+        let mut text = String::new();
+        for line in lines(&truth.join(name)) {
+            let mut row: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let key = format!("{} {} {}", row["customer"], row["kind"], row["started_at"]);
+            let revision: &mut i64 = revisions.entry(key.clone()).or_default();
+            match name {
+                "journeys.sessions.jsonl" => {
+                    row["session_id"] = row["start"].clone();
+                    row["status"] = "closed".into();
+                    row["merged_into"] = serde_json::Value::Null;
+                    row["revision"] = 0.into();
+                }
+                "checkout.lifecycle.jsonl" => {
+                    row["instance"] = key.into();
+                    row["merged_into"] = serde_json::Value::Null;
+                    row["revision"] = (*revision).into();
+                    *revision += 1;
+                }
+                _ => row["revision"] = 0.into(),
+            }
+            text += &(row.to_string() + "\n");
+        }
+        fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+fn latest(out: &Path, truth: &Path) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumer/latest.py");
+    let output = Command::new("python3").arg(script).arg(out).arg(truth).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_consumers_view_finds_every_kind_of_fault() {
+    let dir = TempDir::new().unwrap();
+    let (_, summary) = generate(dir.path(), "f", Scenario::ShopLate, 8_000);
+    let truth = summary.truth_dir;
+    let windows = "engagement.channel_stage.jsonl";
+    let (sessions, checkouts) = ("journeys.sessions.jsonl", "checkout.lifecycle.jsonl");
+    let out = dir.path().join("out");
+    outputs_of(&truth, &out);
+    assert_eq!(latest(&out, &truth), (true, String::new()));
+
+    let check = |file: &str, change: &dyn Fn(&mut Vec<String>), expected: &str| {
+        outputs_of(&truth, &out);
+        let mut rows = lines(&out.join(file));
+        change(&mut rows);
+        fs::write(out.join(file), rows.join("\n") + "\n").unwrap();
+        let (good, problems) = latest(&out, &truth);
+        assert!(!good && problems.contains(expected), "{expected}: {problems}");
+    };
+    let swap = |rows: &mut Vec<String>, from: &str, to: &str| {
+        let at = rows.iter().position(|r| r.contains(from)).unwrap();
+        rows[at] = rows[at].replacen(from, to, 1);
+    };
+    check(windows, &|r| swap(r, "\"revision\":0", "\"revision\":1"), "has revision 1 where 0");
+    check(windows, &|r| swap(r, "\"is_final\":true", "\"is_final\":false"), "never became final");
+    check(windows, &|r| swap(r, "\"customers\":", "\"customers\":1"), "has customers");
+    check(windows, &|r| swap(r, "\"unique_abandoners\":1", "\"unique_abandoners\":2"), "abandonm");
+    check(windows, &|r| drop(r.remove(0)), "of the truth is missing");
+    let again = |r: &mut Vec<String>| {
+        r.push(r[0].replace("\"revision\":0", "\"revision\":1"));
+    };
+    check(windows, &again, "a record after its final one");
+    check(sessions, &again, "a record after its final one");
+    check(sessions, &|r| swap(r, "\"engaged\":true", "\"engaged\":false"), "has engaged false");
+    check(sessions, &|r| swap(r, "\"status\":\"closed\"", "\"status\":\"merged\""), "merged");
+    let retract = |rows: &mut Vec<String>| {
+        let is = |r: &String| r.contains("\"checkout\"") && r.contains("\"abandoned\"");
+        let at = rows.iter().position(is).unwrap();
+        rows[at] = rows[at].replace("\"abandoned\"", "\"retracted\"");
+    };
+    check(checkouts, &retract, "less retracted");
+    check(checkouts, &|r| swap(r, "\"revision\":1", "\"revision\":2"), "has revision 2 where 1");
+    let late = r#"{"tenant":"default","id":"x","event_time":1}"#;
+    check("touchpoints.late.jsonl", &|r| r.push(late.into()), "unlike the truth");
 }

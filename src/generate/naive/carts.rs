@@ -1,4 +1,5 @@
-//! Carts of one customer: they live like checkouts, by cart id or session, and end with the order.
+//! Carts of one customer: they live like checkouts, by cart id, else session, else customer, and end
+//! with the order: the completion that completes or recovers a checkout.
 //!
 //! A cart whose deadline passes while a checkout of its cart id or session is open waits for that
 //! checkout's end. Carts feed no figures.
@@ -80,31 +81,24 @@ impl Cart {
         }
     }
 
-    /// True if the order `i` is of this cart: by id; or by session where one side has no id.
-    fn is_ordered_by(&self, i: usize, cx: &Context<'_>) -> bool {
-        let checkout = &cx.checkouts.all[cx.checkouts.of_completion[&i]];
-        let ids: BTreeSet<&CompactString> =
-            checkout.keys.iter().filter(|(kind, _)| *kind == CART).map(|(_, id)| id).collect();
-        let named = self.ids.iter().any(|id| ids.contains(id));
-        let unnamed = self.ids.is_empty() || ids.is_empty();
-        named || unnamed && self.is_in(cx.session_of[i], cx.session_of)
+    /// True if it can be recovered by an order at `now`.
+    fn waits(&self, now: EventTime, settings: &Settings) -> bool {
+        self.recovered.is_none()
+            && self.outcome.as_ref().is_some_and(|o| {
+                o.transition == Transition::Abandoned && now <= o.at.plus(settings.max_recovery)
+            })
     }
 
     fn order(&mut self, i: usize, cx: &Context<'_>) {
-        let event = &cx.events[i];
+        let at = cx.events[i].at;
         let (transition, slot) = match &self.outcome {
             None => (Transition::Completed, &mut self.outcome),
-            Some(o) if o.transition == Transition::Abandoned && self.recovered.is_none() => {
-                if event.at > o.at.plus(cx.settings.max_recovery) {
-                    return;
-                }
-                (Transition::Recovered, &mut self.recovered)
-            }
+            Some(_) if self.recovered.is_none() => (Transition::Recovered, &mut self.recovered),
             Some(_) => return,
         };
-        self.known.learn(event);
+        self.known.learn(&cx.events[i]);
         let known = self.known.clone();
-        *slot = Some(Moment { transition, at: event.at, rests_on: i, known });
+        *slot = Some(Moment { transition, at, rests_on: i, known });
     }
 }
 
@@ -129,7 +123,9 @@ pub(super) fn find(
         }
         all.iter_mut().for_each(|c| c.settle(event.at, &cx));
         if event.meaning == Meaning::CheckoutComplete {
-            all.iter_mut().filter(|c| c.is_ordered_by(i, &cx)).for_each(|c| c.order(i, &cx));
+            if let Some(cart) = ordered(i, &all, &cx) {
+                all[cart].order(i, &cx);
+            }
             continue;
         }
         let at = which(i, &all, &cx).unwrap_or_else(|| {
@@ -152,19 +148,48 @@ pub(super) fn find(
     all
 }
 
+/// The open cart that an event without a cart of its id belongs to: that of its session, else of the
+/// customer, latest activity first; none that has another id than `ids`.
+fn open(i: usize, ids: &BTreeSet<CompactString>, all: &[Cart], cx: &Context<'_>) -> Option<usize> {
+    let session = cx.session_of[i];
+    let fits = |c: &Cart| c.outcome.is_none() && (ids.is_empty() || c.ids.is_empty());
+    let here = |c: &Cart| fits(c) && c.is_in(session, cx.session_of);
+    latest(all, here).or_else(|| latest(all, fits))
+}
+
+fn latest(all: &[Cart], fits: impl Fn(&Cart) -> bool) -> Option<usize> {
+    (0..all.len()).filter(|c| fits(&all[*c])).max_by_key(|c| all[*c].last())
+}
+
 /// The cart that a cart event belongs to; none: a new one.
 fn which(i: usize, all: &[Cart], cx: &Context<'_>) -> Option<usize> {
-    let id = &cx.events[i].keys.cart;
-    let open_here =
-        |c: &usize| all[*c].outcome.is_none() && all[*c].is_in(cx.session_of[i], cx.session_of);
-    let numbers = || 0..all.len();
-    let Some(id) = id else { return numbers().filter(open_here).max_by_key(|c| all[*c].last()) };
-    if let Some(named) = numbers().rev().find(|c| all[*c].ids.contains(id)) {
-        let ordered = all[named].outcome.as_ref().is_some_and(|o| {
-            o.transition == Transition::Completed || all[named].recovered.is_some()
-        });
-        return (!ordered).then_some(named);
+    let ids: BTreeSet<CompactString> = cx.events[i].keys.cart.clone().into_iter().collect();
+    let Some(named) = latest(all, |c| !c.ids.is_disjoint(&ids)) else {
+        return open(i, &ids, all, cx);
+    };
+    // What comes after the order is a new cart, although it has the old one's id.
+    let ended_as = all[named].outcome.as_ref().map(|o| o.transition);
+    let ordered = ended_as == Some(Transition::Completed) || all[named].recovered.is_some();
+    (!ordered).then_some(named)
+}
+
+/// The cart that a completion ends.
+fn ordered(i: usize, all: &[Cart], cx: &Context<'_>) -> Option<usize> {
+    let checkout = &cx.checkouts.all[cx.checkouts.of_completion[&i]];
+    let decides = |m: &Option<Moment>| {
+        let sold = |t| matches!(t, Transition::Completed | Transition::Recovered);
+        m.as_ref().is_some_and(|m| sold(m.transition) && m.rests_on == i)
+    };
+    if !decides(&checkout.outcome) && !decides(&checkout.recovered) {
+        return None;
     }
-    let unnamed = |c: &usize| open_here(c) && all[*c].ids.is_empty();
-    numbers().filter(unnamed).max_by_key(|c| all[*c].last())
+    let ids: BTreeSet<CompactString> =
+        checkout.keys.iter().filter(|(kind, _)| *kind == CART).map(|(_, id)| id.clone()).collect();
+    let waits = |c: &Cart| c.waits(cx.events[i].at, cx.settings);
+    if let Some(named) = latest(all, |c| !c.ids.is_disjoint(&ids)) {
+        let alive = all[named].outcome.is_none() || waits(&all[named]);
+        return alive.then_some(named);
+    }
+    let fits = |c: &Cart| waits(c) && (ids.is_empty() || c.ids.is_empty());
+    open(i, &ids, all, cx).or_else(|| latest(all, fits))
 }

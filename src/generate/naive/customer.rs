@@ -21,17 +21,6 @@ pub(super) struct Customer<'a> {
     pub(super) events: &'a [Event],
 }
 
-/// Notes counts at a moment for the series of an event.
-pub(super) fn note(
-    counts: &mut Counts,
-    tenant: &CompactString,
-    at: EventTime,
-    event: &Event,
-    what: &[Count],
-) {
-    counts.note(tenant, at, (&event.channel, &event.stage, &event.touchpoint), what);
-}
-
 /// Computes one customer's facts and counts.
 pub(super) fn compute(
     who: &Customer<'_>,
@@ -51,20 +40,20 @@ pub(super) fn compute(
     let orders = orders(events, &checkouts);
 
     for (i, event) in events.iter().enumerate() {
-        let mut what = vec![Count::Event, Count::Customer(who.number)];
+        let mut what = vec![Count::Event(Some(who.number))];
         if orders.contains(&i) {
             what.push(Count::Order);
         }
-        if let Some((currency, minor)) = sessions::money(event, orders.contains(&i), settings) {
-            what.push(Count::Value(currency, minor));
+        if let Some(money) = sessions::money(event, orders.contains(&i), settings) {
+            what.push(counts.money(money));
         }
-        note(counts, who.tenant, event.at, event, &what);
+        counts.note(who.tenant, event.at, event, &what);
     }
     for session in &sessions {
         let first = &events[session[0]];
-        note(counts, who.tenant, first.at, first, &[Count::Session]);
+        counts.note(who.tenant, first.at, first, &[Count::Session]);
         if let Some(i) = sessions::engaging(events, session, settings) {
-            note(counts, who.tenant, events[i].at, &events[i], &[Count::Engaged]);
+            counts.note(who.tenant, events[i].at, &events[i], &[Count::Engaged]);
         }
         let key = (who.tenant, who.name);
         form.add_session(&sessions::record(key, events, session, &orders, settings));
@@ -152,11 +141,11 @@ fn count_checkout(
                 continue;
             }
         };
-        note(counts, who.tenant, moment.at, &who.events[moment.rests_on], &[what]);
+        counts.note(who.tenant, moment.at, &who.events[moment.rests_on], &[what]);
     }
     if let Some(start) = checkout.start {
         let start = &who.events[start];
-        note(counts, who.tenant, start.at, start, &cohort);
+        counts.note(who.tenant, start.at, start, &cohort);
     }
 }
 

@@ -89,7 +89,7 @@ impl Event {
     pub(super) fn order(&self) -> impl Ord + '_ {
         let life_cycle = match self.meaning {
             Meaning::CheckoutStart => 0,
-            Meaning::CheckoutComplete => 2,
+            Meaning::CheckoutComplete | Meaning::StorePurchase => 2,
             _ => 1,
         };
         (self.at, self.original, life_cycle, &self.source, &self.id)

@@ -105,14 +105,14 @@ impl Naive {
 
     /// An event of nobody: events, orders and value, no more.
     fn count_alone(&mut self, tenant: &CompactString, event: &Event) {
-        let mut counts = vec![Count::Event];
+        let mut counts = vec![Count::Event(None)];
         if event.is_order() {
             counts.push(Count::Order);
         }
-        if let Some((currency, minor)) = sessions::money(event, event.is_order(), &self.settings) {
-            counts.push(Count::Value(currency, minor));
+        if let Some(money) = sessions::money(event, event.is_order(), &self.settings) {
+            counts.push(self.counts.money(money));
         }
-        customer::note(&mut self.counts, tenant, event.at, event, &counts);
+        self.counts.note(tenant, event.at, event, &counts);
     }
 
     /// Computes everything; no more touchpoints come.

@@ -58,7 +58,7 @@ pub(super) fn record(
     let mut value = Value::new();
     for i in session {
         if let Some((currency, minor)) = money(&events[*i], orders.contains(i), settings) {
-            *value.entry(currency).or_default() += minor;
+            *value.entry(currency).or_default() += i128::from(minor);
         }
     }
     value.retain(|_, minor| *minor != 0);
@@ -96,8 +96,8 @@ pub(super) fn money(
     event: &Event,
     is_order: bool,
     settings: &Settings,
-) -> Option<(CompactString, i128)> {
+) -> Option<(CompactString, i64)> {
     let counts = if settings.value_of_events { event.value.is_some() } else { is_order };
     let currency = event.currency.clone().unwrap_or(crate::model::figures::NO_CURRENCY.into());
-    counts.then(|| (currency, i128::from(event.value.unwrap_or(0))))
+    counts.then(|| (currency, event.value.unwrap_or(0)))
 }

@@ -285,6 +285,18 @@ fn carts_end_with_the_order_and_wait_for_checkouts() {
         "0m cart:add cart=k; 3h checkout:complete cart=k",
         "0m: started@0m abandoned@1h recovered@3h",
     );
+    // By keys, else the open one of the session, else of the customer.
+    check_cart(
+        "0m cart:add cart=k; 1m cart:add; 2m cart:add cart=l; 3m checkout:complete cart=k",
+        "0m: started@0m completed@3m; 2m: started@2m abandoned@62m",
+    );
+    check_cart("0m cart:add; 40m checkout:complete order=o", "0m: started@0m completed@40m");
+    check_cart("0m cart:add cart=k; 1m checkout:complete cart=l", "0m: started@0m abandoned@1h");
+    // What comes after the order is a new cart.
+    check_cart(
+        "0m cart:add cart=k; 1m checkout:complete cart=k; 2m cart:add cart=k",
+        "0m: started@0m completed@1m; 2m: started@2m abandoned@62m",
+    );
     // Cart activity does not prolong a checkout.
     check("0m checkout:start cart=k; 20m cart:add cart=k", "0m: started@0m abandoned@30m");
 }

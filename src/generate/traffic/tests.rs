@@ -40,7 +40,7 @@ fn arrivals_never_fall_and_late_means_late() {
     let hour = 3_600_000;
     let (mut last, mut seen) = (EventTime::MIN, [0u64; 6]);
     let mut ids = BTreeSet::new();
-    for emitted in Generator::new(plan(Scenario::ShopLate, 5, 200_000)) {
+    for emitted in Generator::new(plan(Scenario::ShopLate, 5, 120_000)) {
         assert!(emitted.arrival >= last);
         last = emitted.arrival;
         let Some(t) = emitted.payload.touchpoint() else {
@@ -70,7 +70,7 @@ fn arrivals_never_fall_and_late_means_late() {
     assert!((0.008..0.012).contains(&share(seen[1])), "out of order: {seen:?}");
     assert!((0.004..0.006).contains(&share(seen[2])), "late: {seen:?}");
     assert!((0.002..0.004).contains(&share(seen[3])), "twice: {seen:?}");
-    assert!((0.0002..0.002).contains(&share(seen[4])), "too late: {seen:?}");
+    assert!((0.0004..0.002).contains(&share(seen[4])), "too late: {seen:?}");
     assert!((0.0003..0.0008).contains(&share(seen[5])), "poison: {seen:?}");
 }
 
@@ -127,12 +127,12 @@ fn abandonment_is_a_third_and_three_quarters_while_payments_are_broken() {
         let (start, until) = (plan.start, Some(to.plus(Millis::from_hours(1))));
         let settings = Settings { windows: vec![Millis::from_mins(5)], ..Settings::default() };
         let mut truth = Truth::new(settings);
-        Generator::new(Plan { until, rate: 15.0, ..plan }).for_each(|e| truth.add(&e));
+        Generator::new(Plan { until, rate: 10.0, ..plan }).for_each(|e| truth.add(&e));
         let (form, _) = truth.finish();
         let (before, n) = abandonment(&form, &channel, start, from);
-        assert!((26..37).contains(&before) && n > 500, "{before} % of {n}");
+        assert!((26..37).contains(&before) && n > 300, "{before} % of {n}");
         let (during, n) = abandonment(&form, &channel, from, to);
-        assert!((65..83).contains(&during) && n > 100, "{during} % of {n}");
+        assert!((65..83).contains(&during) && n > 60, "{during} % of {n}");
         let other = if channel == "web" { "mobile_app" } else { "web" };
         let (beside, n) = abandonment(&form, other, from, to);
         assert!((22..42).contains(&beside), "{beside} % of {n}");
