@@ -65,8 +65,10 @@ pub(super) struct Context<'a> {
     pub(super) clock: Option<EventTime>,
     /// The task's clock.
     pub(super) now: Option<EventTime>,
-    /// The task's watermark.
+    /// The task's watermark, but not beyond `clock`: while timers catch up, neither does it.
     pub(super) watermark: Option<EventTime>,
+    /// The task's watermark.
+    pub(super) reached: Option<EventTime>,
 }
 
 impl Context<'_> {
@@ -82,7 +84,7 @@ impl Context<'_> {
 
     /// When to look again at something that is due at `due` by the watermark.
     pub(super) fn due_by_watermark(&self, due: EventTime) -> EventTime {
-        let (Some(now), Some(watermark)) = (self.now, self.watermark) else { return due };
+        let (Some(now), Some(watermark)) = (self.now, self.reached) else { return due };
         // What has passed fires yet, in its turn, while timers are catching up with the clock.
         let in_turn = watermark > due && self.clock.is_some_and(|clock| clock <= due);
         if now <= due || in_turn {

@@ -179,7 +179,8 @@ impl Journey {
 
     /// Everything outside of one customer, beside the store; the clock is `at` or the task's own.
     fn context<'a>(&'a mut self, at: Option<EventTime>, out: &'a mut Vec<Output>) -> Parts<'a> {
-        let now = self.progress.clock();
+        let (now, reached) = (self.progress.clock(), self.progress.watermark());
+        let clock = at.or(now);
         Parts {
             store: &mut self.store,
             timers: &mut self.timers,
@@ -191,9 +192,10 @@ impl Journey {
                 counts: &mut self.counts,
                 ids: &mut self.ids,
                 out,
-                clock: at.or(now),
+                clock,
                 now,
-                watermark: self.progress.watermark(),
+                watermark: reached.map(|w| clock.map_or(w, |clock| w.min(clock))),
+                reached,
             },
         }
     }

@@ -74,16 +74,23 @@ fn outcome(
     ctx: &Context<'_>,
 ) {
     let decided = instance.decided_at().map(|at| ctx.grid.slice(at));
-    if let Some(seed) = instance.seed {
+    let started = instance.started();
+    if let Some(seed) = instance.seed.map(|place| &seeds[place]) {
         // All else was posted before it settled.
-        if let (State::Abandoned { .. }, State::Recovered { by, .. }) =
-            (seeds[seed].state(), instance.state)
-        {
-            posts.push(post(by, What::Recovered, ctx));
+        match (instance.state, started) {
+            (State::Recovered { by, .. }, _) if matches!(seed.state(), State::Abandoned { .. }) => {
+                posts.push(post(by, What::Recovered, ctx));
+            }
+            (State::Completed(_), Some(start)) if !seed.has_started() => {
+                posts.push(post(start, What::Started, ctx));
+                posts.push(post(start, What::CohortStarted, ctx));
+                let completed = decided.map(What::CohortCompleted);
+                posts.extend(completed.map(|what| post(start, what, ctx)));
+            }
+            _ => {}
         }
         return;
     }
-    let started = instance.started();
     let mut cohort = |what: Option<What>| {
         if let (Some(start), Some(what)) = (started, what) {
             posts.push(post(start, what, ctx));

@@ -40,6 +40,7 @@ use figures::{Figured, OrdersDone, figures};
 use instance::{Instance, Rules};
 use publish::Published;
 use seed::Seed;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Events kept per customer; beyond it the oldest settle before their time.
 const EVENTS_MAX: usize = 512;
@@ -114,22 +115,43 @@ impl Checkouts {
     /// Derives everything anew and says what is new: signed counts first, then records. Returns the
     /// sessions whose money changed.
     pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
-        let all: Vec<&RichEvent> = self.events.iter().collect();
-        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let seen = self.seen(ctx);
+        let (checkouts, carts) = derive(&self.seeds, &seen, ctx);
         let figured = self.figured(&checkouts, ctx);
         let touched = self.correct(figured, ctx);
         for kind in [&checkouts, &carts] {
             let published = &mut self.published;
             publish::publish(who, kind, &self.events, &self.seeds, published, ctx);
         }
-        self.due = due(&checkouts, &carts, ctx);
+        self.due = self.fate(&checkouts, &carts, ctx);
         touched
     }
 
-    /// Figures rest on events that were not too late.
+    /// The events that the clock has passed: records rest on these, as nothing that is not late can
+    /// come between them any more.
+    fn seen(&self, ctx: &Context<'_>) -> Vec<&RichEvent> {
+        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
+        self.events[..seen].iter().collect()
+    }
+
+    /// When the clock alone makes something new: an instance is decided, or an event is seen.
+    fn fate(
+        &self,
+        checkouts: &[Instance],
+        carts: &[Instance],
+        ctx: &Context<'_>,
+    ) -> Option<EventTime> {
+        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
+        let next = self.events.get(seen).map(RichEvent::time);
+        [next, due(checkouts, carts, ctx)].into_iter().flatten().min()
+    }
+
+    /// Figures rest on events that were not too late, seen or not: counts take effect at the step of
+    /// their slice. `checkouts` are derived from those seen.
     fn figured(&self, checkouts: &[Instance], ctx: &Context<'_>) -> Figured {
         let timely: Vec<&RichEvent> = self.events.iter().filter(|e| !e.late).collect();
-        if timely.len() == self.events.len() {
+        let seen = self.events.last().is_none_or(|e| ctx.passed(e.time()));
+        if seen && timely.len() == self.events.len() {
             return figures(checkouts, &timely, &self.seeds, &self.orders_done, ctx);
         }
         let (checkouts, _) = derive(&self.seeds, &timely, ctx);
@@ -169,8 +191,7 @@ impl Checkouts {
         if !old && self.events.len() <= EVENTS_MAX {
             return;
         }
-        let all: Vec<&RichEvent> = self.events.iter().collect();
-        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
         let cut = self.settled_before(&checkouts, &carts, live, ctx);
         if cut > 0 {
             self.drop_first(cut, &checkouts, &carts, ctx);
@@ -211,12 +232,11 @@ impl Checkouts {
         let excess = self.seeds.len().saturating_sub(SEEDS_MAX);
         self.seeds.drain(..excess);
         // What the settled ones counted for stays counted.
-        let all: Vec<&RichEvent> = self.events.iter().collect();
-        let (checkouts, carts) = derive(&self.seeds, &all, ctx);
+        let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
         let figured = self.figured(&checkouts, ctx);
+        self.due = self.fate(&checkouts, &carts, ctx);
         self.posted = figured.posts;
         self.earned = figured.earned;
-        self.due = due(&checkouts, &carts, ctx);
     }
 
     /// Makes a seed of an instance; one that goes on from a seed replaces it.
@@ -258,13 +278,27 @@ impl Checkouts {
         let crowded = self.events.len() > EVENTS_MAX;
         // Up to where each event's instances reach; `None` if one of them is not settled.
         let mut reach: Vec<Option<usize>> = (0..self.events.len()).map(Some).collect();
+        let mut assigned: BTreeSet<usize> = BTreeSet::new();
         for instance in checkouts.iter().chain(carts) {
             let Some(last) = instance.events.last() else { continue };
             let decided = instance.decided_at().is_some_and(|at| ctx.passed(at));
             let old = instance.latest(&self.events) < floor;
+            assigned.extend(instance.events.iter().copied());
             for place in &instance.events {
                 reach[*place] = reach[*place].filter(|_| decided && (old || crowded));
                 reach[*place] = reach[*place].map(|far| far.max(*last));
+            }
+        }
+        // What belongs to none (a cancellation of nothing) still connects keys of later events.
+        let seen = self.seen(ctx);
+        let closure = Closure::of(&self.seeds, &seen);
+        let root = |event: &RichEvent| event.own_keys().find_map(|key| closure.root(key));
+        let mut last_of: BTreeMap<usize, usize> = BTreeMap::new();
+        last_of.extend(seen.iter().enumerate().filter_map(|(at, e)| Some((root(e)?, at))));
+        for (place, event) in seen.iter().enumerate() {
+            let connected = root(event).and_then(|root| last_of.get(&root));
+            if let (false, Some(last)) = (assigned.contains(&place), connected) {
+                reach[place] = Some(*last);
             }
         }
         let (mut cut, mut far) = (0, 0);
@@ -308,7 +342,7 @@ impl Checkouts {
     }
 }
 
-/// When the clock alone makes something new of the instances.
+/// When the clock alone decides one of the instances.
 fn due(checkouts: &[Instance], carts: &[Instance], ctx: &Context<'_>) -> Option<EventTime> {
     let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
     let fate = |i: &Instance| {
@@ -318,11 +352,7 @@ fn due(checkouts: &[Instance], carts: &[Instance], ctx: &Context<'_>) -> Option<
         };
         i.fate(deadline, rules).map(|fate| fate.at)
     };
-    let unsaid = |i: &Instance| {
-        i.transitions().iter().map(|entry| entry.at).filter(|at| !ctx.passed(*at)).min()
-    };
-    let all = checkouts.iter().chain(carts);
-    all.flat_map(|i| [fate(i), unsaid(i)]).flatten().min()
+    checkouts.iter().chain(carts).filter_map(fate).min()
 }
 
 /// What must be added (1) and taken back (−1) to get from `old` to `new`, both sorted.

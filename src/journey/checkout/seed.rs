@@ -76,6 +76,10 @@ impl Seed {
         self.state
     }
 
+    pub(super) fn has_started(&self) -> bool {
+        self.started.is_some()
+    }
+
     pub(super) fn keys(&self) -> &[(usize, u64)] {
         &self.keys
     }
