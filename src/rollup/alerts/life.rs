@@ -50,7 +50,12 @@ pub(super) struct Life {
     votes: BTreeMap<EventTime, State>,
     episode: Option<Episode>,
     cool_until: Option<EventTime>,
+    /// The next episode begins no sooner: episodes of one series neither overlap nor share a name.
+    floor: Option<EventTime>,
 }
+
+/// A detector looks back no further than this: then the floor can be forgotten.
+const FLOOR_KEPT: Millis = Millis::from_hours(24);
 
 /// Receives each transition with the episode as it is in the record.
 pub(super) type Emit<'a> = dyn FnMut(AlertTransition, &Episode) + 'a;
@@ -61,6 +66,7 @@ impl Life {
         self.episode.is_none()
             && !self.has_suspicion()
             && self.cool_until.is_none_or(|until| until <= at)
+            && self.floor.is_none_or(|floor| floor.plus(FLOOR_KEPT) <= at)
     }
 
     /// The time at which something happens without a verdict.
@@ -125,7 +131,7 @@ impl Life {
         }
         let fires = self.fires(cycle, verdict);
         self.episode = Some(Episode {
-            starts_at: verdict.starts_at,
+            starts_at: self.floor.map_or(verdict.starts_at, |floor| floor.max(verdict.starts_at)),
             ends_at: None,
             sequence: 0,
             last: verdict.clone(),
@@ -211,7 +217,10 @@ impl Life {
 
     fn close(&mut self, transition: AlertTransition, emit: &mut Emit<'_>) {
         self.say(transition, emit);
-        self.episode = None;
+        if let Some(episode) = self.episode.take() {
+            let end = episode.ends_at.unwrap_or(episode.starts_at).max(episode.starts_at);
+            self.floor = Some(end.plus(Millis::from_ms(1)));
+        }
     }
 }
 

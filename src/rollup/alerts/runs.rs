@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// How long windows are kept.
 pub(super) const KEEP: Millis = Millis::from_hours(24);
 /// A window shows the start of something if chance does that so rarely.
-const START_P: f64 = 0.001;
+const START_P: f64 = 0.000_2;
 /// A window still shows it if chance does that so rarely.
 const ELEVATED_P: f64 = 0.01;
 /// Runs this unlikely are not normal yet.

@@ -174,5 +174,33 @@ fn due_times_are_known() {
     assert_eq!(due(25, State::Leave), Some(minute(35)));
     life.pass(&CYCLE, minute(35), &mut |_, _| {});
     assert_eq!((life.next_due(), life.is_idle(minute(36))), (None, false));
-    assert!(life.is_idle(minute(55)));
+    assert!(!life.is_idle(minute(55)));
+    assert!(life.is_idle(minute(25 + 24 * 60 + 1)));
+}
+
+#[test]
+fn episodes_of_one_series_neither_overlap_nor_share_a_start() {
+    let mut life = Life::default();
+    let mut starts = Vec::new();
+    for (at, state) in [
+        (10, State::Enter),
+        (11, State::Ok),
+        (30, State::Enter),
+        (35, State::Enter),
+        (40, State::Leave),
+        (45, State::Leave),
+        (80, State::Ok),
+        (101, State::Enter),
+    ] {
+        let mut emit = |to: AlertTransition, episode: &Episode| {
+            if episode.sequence == 0 {
+                starts.push((to, episode.starts_at.as_ms() - minute(7).as_ms()));
+            }
+        };
+        life.pass(&CYCLE, minute(at), &mut emit);
+        life.judge(&CYCLE, minute(at), &verdict(at, state, Claim::Own), &mut emit);
+    }
+    let after_the_end = 38 * 60_000 + 1;
+    use AlertTransition::Pending;
+    assert_eq!(starts, [(Pending, 0), (Pending, 1), (Pending, after_the_end)]);
 }
