@@ -10,6 +10,16 @@ use super::publish::Published;
 use crate::model::record::CheckoutKind;
 use crate::model::time::EventTime;
 
+/// A key of a settled instance, and which of its keys it was connected with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SeedKey {
+    pub(super) key: (usize, u64),
+    /// Component over all keys.
+    pub(super) group: Option<u32>,
+    /// Component over the strong keys.
+    pub(super) strong_group: Option<u32>,
+}
+
 /// A settled checkout or cart.
 #[derive(Clone, Debug)]
 pub(super) struct Seed {
@@ -20,7 +30,7 @@ pub(super) struct Seed {
     value: Option<i64>,
     by: Option<By>,
     kinds: u8,
-    keys: Box<[(usize, u64)]>,
+    keys: Box<[SeedKey]>,
     step: Option<i32>,
     face_value: Option<i64>,
     currency: Option<u32>,
@@ -35,15 +45,21 @@ pub(super) struct Seed {
     pub(super) until: EventTime,
 }
 
+/// What is kept of a settled instance besides itself.
+pub(super) struct Kept {
+    pub(super) orders: Vec<u64>,
+    pub(super) ordered: bool,
+    pub(super) until: EventTime,
+}
+
 impl Seed {
     /// Keeps what is needed of an instance that was published.
     pub(super) fn of(
         instance: &Instance,
         published: &Published,
         events: &[RichEvent],
-        orders: &[u64],
-        ordered: bool,
-        until: EventTime,
+        closure: &Closure,
+        Kept { orders, ordered, until }: Kept,
     ) -> Seed {
         let face = instance.face_at(events, EventTime::MAX, None);
         let texts = face.texts.each_ref().map(|text| text.as_deref());
@@ -55,14 +71,22 @@ impl Seed {
             value: instance.value,
             by: instance.by,
             kinds: instance.kinds,
-            keys: instance.keys.clone().into_boxed_slice(),
+            keys: instance
+                .keys
+                .iter()
+                .map(|key| SeedKey {
+                    key: *key,
+                    group: closure.root(*key).map(|root| root as u32),
+                    strong_group: closure.strong_root(*key).map(|root| root as u32),
+                })
+                .collect(),
             step: face.step,
             face_value: face.value,
             currency: face.currency,
             details: Details::pack(texts),
             anchor: published.anchor,
             revision: published.revision,
-            orders: orders.into(),
+            orders: orders.into_boxed_slice(),
             ordered,
             until,
         }
@@ -80,7 +104,7 @@ impl Seed {
         self.started.is_some()
     }
 
-    pub(super) fn keys(&self) -> &[(usize, u64)] {
+    pub(super) fn keys(&self) -> &[SeedKey] {
         &self.keys
     }
 
@@ -93,9 +117,9 @@ impl Seed {
         instance.last = self.last;
         instance.value = self.value;
         instance.by = self.by;
-        instance.keys = self.keys.to_vec();
+        instance.keys = self.keys.iter().map(|k| k.key).collect();
         instance.kinds = self.kinds;
-        for root in self.keys.iter().filter_map(|key| closure.root(*key)) {
+        for root in self.keys.iter().filter_map(|key| closure.root(key.key)) {
             instance.kinds |= closure.kinds(root);
             instance.roots.push(root);
         }
