@@ -1,7 +1,9 @@
 //! Settled instances: decided, published, and older than anything that can still come in time. Of
 //! these only what a later completion or a repeated order needs is kept.
 //!
-//! Two settled instances are not made one any more when a later event carries keys of both.
+//! What is settled stays: a later event whose keys would have joined a settled event to something
+//! else does not reopen that. Events that are linked by keys within the session gap are never parted
+//! by it, nor is a completion from the checkout whose key it carries.
 
 use super::closure::Closure;
 use super::event::{Detail, Details, Face, RichEvent};
