@@ -62,6 +62,10 @@ pub(super) struct Checkouts {
     orders_done: OrdersDone,
     /// When the derivation has something new to say by time alone.
     due: Option<EventTime>,
+    /// True if the set of events or their sessions have changed since the last derivation.
+    stale: bool,
+    /// Nothing could settle at the last try: not tried again before the clock has passed this.
+    settle_after: Option<EventTime>,
 }
 
 /// Checkouts, then carts, as derived from one set of events.
@@ -91,14 +95,15 @@ impl Checkouts {
         let at = self.events.partition_point(|e| e.stored.order() < order);
         self.events.reserve_exact(1);
         self.events.insert(at, event);
+        self.stale = true;
     }
 
     /// Gives the events the sessions that they belong to now.
     pub(super) fn reassign(&mut self, session_of: impl Fn(&Stored) -> Option<u64>) {
         for event in &mut self.events {
-            if let Some(session) = session_of(&event.stored) {
-                event.session = session;
-            }
+            let session = session_of(&event.stored).unwrap_or(event.session);
+            self.stale |= session != event.session;
+            event.session = session;
         }
     }
 
@@ -115,6 +120,10 @@ impl Checkouts {
     /// Derives everything anew and says what is new: signed counts first, then records. Returns the
     /// sessions whose money changed.
     pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
+        if !self.stale && !self.due.is_some_and(|due| ctx.passed(due)) {
+            return Vec::new();
+        }
+        self.stale = false;
         let seen = self.seen(ctx);
         let (checkouts, carts) = derive(&self.seeds, &seen, ctx);
         let figured = self.figured(&checkouts, ctx);
@@ -188,13 +197,17 @@ impl Checkouts {
             self.orders_done.retain(|(_, until)| *until >= watermark);
         }
         let old = self.events.first().is_some_and(|e| e.time() < ctx.floor());
-        if !old && self.events.len() <= EVENTS_MAX {
+        let waits = self.settle_after.is_some_and(|at| !ctx.passed(at));
+        if (!old || waits) && self.events.len() <= EVENTS_MAX {
             return;
         }
         let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
         let cut = self.settled_before(&checkouts, &carts, live, ctx);
+        self.settle_after = None;
         if cut > 0 {
             self.drop_first(cut, &checkouts, &carts, ctx);
+        } else {
+            self.settle_after = ctx.clock.map(|clock| clock.plus(SETTLE_EVERY));
         }
     }
 

@@ -15,11 +15,18 @@ use crate::model::time::EventTime;
 /// A key of a settled instance, and which of its keys it was connected with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SeedKey {
-    pub(super) key: (usize, u64),
-    /// Component over all keys.
-    pub(super) group: Option<u32>,
-    /// Component over the strong keys.
-    pub(super) strong_group: Option<u32>,
+    hash: u64,
+    kind: u8,
+    /// Component over all keys: place of its first key in this instance.
+    pub(super) group: u8,
+    /// Component over the strong keys, likewise; none for a cart's key.
+    pub(super) strong_group: Option<u8>,
+}
+
+impl SeedKey {
+    pub(super) fn key(self) -> (usize, u64) {
+        (usize::from(self.kind), self.hash)
+    }
 }
 
 /// A settled checkout or cart.
@@ -73,15 +80,7 @@ impl Seed {
             value: instance.value,
             by: instance.by,
             kinds: instance.kinds,
-            keys: instance
-                .keys
-                .iter()
-                .map(|key| SeedKey {
-                    key: *key,
-                    group: closure.root(*key).map(|root| root as u32),
-                    strong_group: closure.strong_root(*key).map(|root| root as u32),
-                })
-                .collect(),
+            keys: seed_keys(&instance.keys, closure),
             step: face.step,
             face_value: face.value,
             currency: face.currency,
@@ -119,9 +118,9 @@ impl Seed {
         instance.last = self.last;
         instance.value = self.value;
         instance.by = self.by;
-        instance.keys = self.keys.iter().map(|k| k.key).collect();
+        instance.keys = self.keys.iter().map(|k| k.key()).collect();
         instance.kinds = self.kinds;
-        for root in self.keys.iter().filter_map(|key| closure.root(key.key)) {
+        for root in self.keys.iter().filter_map(|key| closure.root(key.key())) {
             instance.kinds |= closure.kinds(root);
             instance.roots.push(root);
         }
@@ -153,4 +152,22 @@ impl Seed {
             outcome: super::publish::outcome_of(self.state),
         }
     }
+}
+
+/// At most 255 keys, the first ones: an instance with more is no customer's.
+fn seed_keys(keys: &[(usize, u64)], closure: &Closure) -> Box<[SeedKey]> {
+    let first = |root: &dyn Fn((usize, u64)) -> Option<usize>, key: (usize, u64)| {
+        let own = root(key)?;
+        let place = keys.iter().position(|other| root(*other) == Some(own))?;
+        u8::try_from(place).ok()
+    };
+    keys.iter()
+        .take(usize::from(u8::MAX))
+        .map(|key| SeedKey {
+            hash: key.1,
+            kind: key.0 as u8,
+            group: first(&|key| closure.root(key), *key).unwrap_or(u8::MAX),
+            strong_group: first(&|key| closure.strong_root(key), *key),
+        })
+        .collect()
 }
