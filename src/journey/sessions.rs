@@ -158,20 +158,19 @@ pub(super) fn add(
     };
     let last = at + 1 == events.len();
     let follows = |end: EventTime| event.time > end || (last && event.time == end);
-    match latest {
-        Some(session) if follows(session.facts.end) => {
-            if event.tag != 0 || session.facts.takes(event, ctx) {
-                let before = session.facts.engaged;
-                session.facts.push(event, ctx);
-                session.dirty = true;
-                if let (None, Some((at, profile))) = (before, session.facts.engaged) {
-                    ctx.post(at, profile, What::Engaged, 1);
-                }
-                return Change::Appended(session.facts.first);
-            }
+    if let Some(session) = latest {
+        if !follows(session.facts.end) {
+            return Change::Regrouped(regroup(sessions, events, at, ctx));
         }
-        Some(_) => return Change::Regrouped(regroup(sessions, events, at, ctx)),
-        None => {}
+        if event.tag != 0 || session.facts.takes(event, ctx) {
+            let before = session.facts.engaged;
+            session.facts.push(event, ctx);
+            session.dirty = true;
+            if let (None, Some((at, profile))) = (before, session.facts.engaged) {
+                ctx.post(at, profile, What::Engaged, 1);
+            }
+            return Change::Appended(session.facts.first);
+        }
     }
     let facts = Facts::begin(event, ctx);
     let first = facts.first;

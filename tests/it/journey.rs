@@ -1036,7 +1036,8 @@ fn events_of(steps: &[(i64, u8, u8, u8, u32)], bound: i64) -> Vec<(i64, Touchpoi
         event.event_time = EventTime::from_ms(BASE_MS + at);
         event.customer_id = Some(["c", "c", "c", "d"][usize::from(who % 4)].into());
         event.channel = ["web", "app"][usize::from(who % 2)].into();
-        let epoch = at / 7_200_000;
+        // Keys that link events further apart than the session gap may come after one has settled.
+        let epoch = at / 1_800_000;
         let id = |name: &str, bit: u8| (keys & bit != 0).then(|| format!("{name}{epoch}").into());
         event.checkout_id = id("k", 1);
         event.order_id = id("o", 2);

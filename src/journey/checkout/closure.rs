@@ -1,7 +1,7 @@
 //! The closure over a customer's keys: which ids name the same thing, since some event carries both.
 
 use super::event::{CART_KEY, RichEvent};
-use super::seed::Seed;
+use super::seed::{Seed, SeedKey};
 use hashbrown::HashMap;
 
 /// Union-find over keys; once over all kinds, once over those that name one checkout only.
@@ -24,7 +24,7 @@ impl Closure {
             kinds: Vec::new(),
         };
         for seed in seeds {
-            closure.connect(seed.keys().iter().copied());
+            closure.connect_seed(seed.keys());
         }
         for event in events {
             closure.connect(event.own_keys());
@@ -36,16 +36,36 @@ impl Closure {
         closure
     }
 
+    /// The keys of one settled instance, connected as they were: not all need to be.
+    fn connect_seed(&mut self, keys: &[SeedKey]) {
+        let nodes: Vec<usize> = keys.iter().map(|key| self.node(key.key())).collect();
+        for (at, key) in keys.iter().enumerate() {
+            for (before, other) in keys[..at].iter().enumerate() {
+                if other.group == key.group {
+                    union(&mut self.parents, nodes[before], nodes[at]);
+                }
+                if key.strong_group.is_some() && other.strong_group == key.strong_group {
+                    union(&mut self.strong_parents, nodes[before], nodes[at]);
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, key: (usize, u64)) -> usize {
+        let next = self.parents.len();
+        let node = *self.nodes.entry(key).or_insert(next);
+        if node == next {
+            self.parents.push(node);
+            self.strong_parents.push(node);
+            self.kinds.push(0);
+        }
+        node
+    }
+
     fn connect(&mut self, keys: impl Iterator<Item = (usize, u64)>) {
         let (mut all, mut strong): (Option<usize>, Option<usize>) = (None, None);
         for key in keys {
-            let next = self.parents.len();
-            let node = *self.nodes.entry(key).or_insert(next);
-            if node == next {
-                self.parents.push(node);
-                self.strong_parents.push(node);
-                self.kinds.push(0);
-            }
+            let node = self.node(key);
             union(&mut self.parents, *all.get_or_insert(node), node);
             if key.0 != CART_KEY {
                 union(&mut self.strong_parents, *strong.get_or_insert(node), node);

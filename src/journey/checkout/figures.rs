@@ -10,10 +10,9 @@ use super::seed::Seed;
 use crate::journey::cells::{Post, What};
 use crate::journey::context::Context;
 use crate::journey::session_records::Earned;
-use crate::model::record::CheckoutKind;
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Orders whose events are gone: their keys, and until when they are remembered.
 pub(super) type OrdersDone = Vec<(u64, EventTime)>;
@@ -24,8 +23,6 @@ pub(super) struct Figured {
     /// Sorted.
     pub(super) posts: Vec<Post>,
     pub(super) earned: Vec<Earned>,
-    /// Places of the events that count as orders.
-    pub(super) orders: Vec<usize>,
 }
 
 /// Adds up instances derived from events that were not too late.
@@ -41,9 +38,8 @@ pub(super) fn figures(
     for (place, instance) in checkouts.iter().enumerate() {
         outcome(instance, seeds, unique.contains(&place), &mut figured.posts, ctx);
     }
-    figured.orders = orders(checkouts, events, seeds, done);
-    for place in &figured.orders {
-        let event = events[*place];
+    for place in orders(checkouts, events, seeds, done) {
+        let event = events[place];
         let at = Point { time: event.time(), profile: event.profile() };
         figured.posts.push(post(at, What::Order, ctx));
         let minor = event.value.unwrap_or(0);
@@ -148,26 +144,28 @@ fn orders(
 ) -> Vec<usize> {
     let mut seen: BTreeSet<u64> = done.iter().map(|(key, _)| *key).collect();
     seen.extend(seeds.iter().flat_map(|seed| seed.orders.iter().copied()));
-    let completion = |place: &&usize| events[**place].meaning == Meaning::CheckoutComplete;
-    // Completions without an order id stand for their checkout's order, unless another names it.
-    let mut nameless: BTreeSet<usize> = BTreeSet::new();
-    for instance in checkouts.iter().filter(|i| i.kind == CheckoutKind::Checkout) {
-        let named = instance
-            .events
-            .iter()
-            .filter(completion)
-            .any(|place| events[*place].keys[ORDER_KEY] != 0);
-        let ordered = instance.seed.is_some_and(|seed| seeds[seed].ordered);
-        if !named && !ordered {
-            nameless.extend(instance.events.iter().find(completion));
-        }
+    let mut instance_of: BTreeMap<usize, usize> = BTreeMap::new();
+    // Per checkout: whether it has an order, and whether an id names that.
+    let mut standing: Vec<(bool, bool)> = Vec::new();
+    for (at, instance) in checkouts.iter().enumerate() {
+        instance_of.extend(instance.events.iter().map(|place| (*place, at)));
+        let seed = instance.seed.map(|place| &seeds[place]);
+        standing.push(seed.map_or((false, false), |s| (s.ordered, !s.orders.is_empty())));
     }
     let mut places = Vec::new();
     for (place, event) in events.iter().enumerate() {
-        let counts = match (event.meaning, event.keys[ORDER_KEY]) {
-            (Meaning::StorePurchase, 0) => true,
-            (Meaning::CheckoutComplete, 0) => nameless.contains(&place),
-            (Meaning::StorePurchase | Meaning::CheckoutComplete, key) => seen.insert(key),
+        let key = event.keys[ORDER_KEY];
+        let counts = match (event.meaning, instance_of.get(&place)) {
+            (Meaning::StorePurchase, _) => key == 0 || seen.insert(key),
+            (Meaning::CheckoutComplete, Some(at)) => {
+                let (ordered, named) = standing[*at];
+                standing[*at] = (true, named || key != 0);
+                // The first id that comes after an order without one names that order.
+                match key {
+                    0 => !ordered,
+                    key => seen.insert(key) && (named || !ordered),
+                }
+            }
             _ => false,
         };
         if counts {

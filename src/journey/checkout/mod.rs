@@ -39,7 +39,7 @@ use event::ORDER_KEY;
 use figures::{Figured, OrdersDone, figures};
 use instance::{Instance, Rules};
 use publish::Published;
-use seed::Seed;
+use seed::{Kept, Seed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Events kept per customer; beyond it the oldest settle before their time.
@@ -62,6 +62,10 @@ pub(super) struct Checkouts {
     orders_done: OrdersDone,
     /// When the derivation has something new to say by time alone.
     due: Option<EventTime>,
+    /// True if the set of events or their sessions have changed since the last derivation.
+    stale: bool,
+    /// Nothing could settle at the last try: not tried again before the clock has passed this.
+    settle_after: Option<EventTime>,
 }
 
 /// Checkouts, then carts, as derived from one set of events.
@@ -91,14 +95,15 @@ impl Checkouts {
         let at = self.events.partition_point(|e| e.stored.order() < order);
         self.events.reserve_exact(1);
         self.events.insert(at, event);
+        self.stale = true;
     }
 
     /// Gives the events the sessions that they belong to now.
     pub(super) fn reassign(&mut self, session_of: impl Fn(&Stored) -> Option<u64>) {
         for event in &mut self.events {
-            if let Some(session) = session_of(&event.stored) {
-                event.session = session;
-            }
+            let session = session_of(&event.stored).unwrap_or(event.session);
+            self.stale |= session != event.session;
+            event.session = session;
         }
     }
 
@@ -115,6 +120,10 @@ impl Checkouts {
     /// Derives everything anew and says what is new: signed counts first, then records. Returns the
     /// sessions whose money changed.
     pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
+        if !self.stale && !self.due.is_some_and(|due| ctx.passed(due)) {
+            return Vec::new();
+        }
+        self.stale = false;
         let seen = self.seen(ctx);
         let (checkouts, carts) = derive(&self.seeds, &seen, ctx);
         let figured = self.figured(&checkouts, ctx);
@@ -188,13 +197,17 @@ impl Checkouts {
             self.orders_done.retain(|(_, until)| *until >= watermark);
         }
         let old = self.events.first().is_some_and(|e| e.time() < ctx.floor());
-        if !old && self.events.len() <= EVENTS_MAX {
+        let waits = self.settle_after.is_some_and(|at| !ctx.passed(at));
+        if (!old || waits) && self.events.len() <= EVENTS_MAX {
             return;
         }
         let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
         let cut = self.settled_before(&checkouts, &carts, live, ctx);
+        self.settle_after = None;
         if cut > 0 {
             self.drop_first(cut, &checkouts, &carts, ctx);
+        } else {
+            self.settle_after = ctx.clock.map(|clock| clock.plus(SETTLE_EVERY));
         }
     }
 
@@ -206,10 +219,7 @@ impl Checkouts {
         carts: &[Instance],
         ctx: &Context<'_>,
     ) {
-        let orders = self.figured(checkouts, ctx).orders;
-        let timely: Vec<usize> =
-            (0..self.events.len()).filter(|place| !self.events[*place].late).collect();
-        let ordering: Vec<usize> = orders.into_iter().map(|place| timely[place]).collect();
+        let closure = Closure::of(&self.seeds, &self.seen(ctx));
         let settings = ctx.settings;
         let keep = settings.max_recovery.max(settings.t_merge);
         for instance in checkouts.iter().chain(carts) {
@@ -217,11 +227,10 @@ impl Checkouts {
             if gone {
                 let latest = instance.latest(&self.events);
                 let until = latest.plus(keep).plus(settings.allowed_lateness);
-                self.plant(instance, &ordering, until);
+                self.plant(instance, until, &closure);
             }
         }
-        for place in ordering.iter().filter(|place| **place < cut) {
-            let event = &self.events[*place];
+        for event in &self.events[..cut] {
             if event.meaning == Meaning::StorePurchase && event.keys[ORDER_KEY] != 0 {
                 let until = event.time().plus(keep).plus(settings.allowed_lateness);
                 self.orders_done.push((event.keys[ORDER_KEY], until));
@@ -240,7 +249,7 @@ impl Checkouts {
     }
 
     /// Makes a seed of an instance; one that goes on from a seed replaces it.
-    fn plant(&mut self, instance: &Instance, ordering: &[usize], until: EventTime) {
+    fn plant(&mut self, instance: &Instance, until: EventTime, closure: &Closure) {
         let seed = instance.seed.map(|place| self.seeds[place].clone());
         let anchored = |p: &Published| {
             p.kind == instance.kind
@@ -249,16 +258,18 @@ impl Checkouts {
         };
         let Some(at) = self.published.iter().position(anchored) else { return };
         let published = self.published.remove(at);
-        let own: Vec<usize> =
-            instance.events.iter().copied().filter(|place| ordering.contains(place)).collect();
-        let mut orders: Vec<u64> = own.iter().map(|p| self.events[*p].keys[ORDER_KEY]).collect();
-        orders.retain(|key| *key != 0);
-        let mut ordered = !own.is_empty();
+        let own = instance.events.iter().map(|place| &self.events[*place]);
+        let completions =
+            || own.clone().filter(|e| e.meaning == Meaning::CheckoutComplete && !e.late);
+        let keys = completions().map(|e| e.keys[ORDER_KEY]);
+        let mut orders: Vec<u64> = keys.filter(|key| *key != 0).collect();
+        let mut ordered = completions().next().is_some();
         if let Some(seed) = &seed {
             orders.extend(seed.orders.iter().copied());
             ordered |= seed.ordered;
         }
-        let planted = Seed::of(instance, &published, &self.events, &orders, ordered, until);
+        let kept = Kept { orders, ordered, until };
+        let planted = Seed::of(instance, &published, &self.events, closure, kept);
         match instance.seed {
             Some(place) => self.seeds[place] = planted,
             None => self.seeds.push(planted),

@@ -211,7 +211,7 @@ impl Teller<'_> {
         let activity = self.instance.events.iter().map(|place| &self.events[*place]).filter(|e| {
             (e.meaning.is_checkout_activity() || e.meaning == Meaning::Cart) && e.time() <= at
         });
-        activity.last().map(|e| Point { time: e.time(), profile: e.profile() })
+        activity.max_by_key(|e| e.time()).map(|e| Point { time: e.time(), profile: e.profile() })
     }
 
     fn say(

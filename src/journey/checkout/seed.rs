@@ -1,7 +1,9 @@
 //! Settled instances: decided, published, and older than anything that can still come in time. Of
 //! these only what a later completion or a repeated order needs is kept.
 //!
-//! Two settled instances are not made one any more when a later event carries keys of both.
+//! What is settled stays: a later event whose keys would have joined a settled event to something
+//! else does not reopen that. Events that are linked by keys within the session gap are never parted
+//! by it, nor is a completion from the checkout whose key it carries.
 
 use super::closure::Closure;
 use super::event::{Detail, Details, Face, RichEvent};
@@ -9,6 +11,23 @@ use super::instance::{By, Instance, Point, State};
 use super::publish::Published;
 use crate::model::record::CheckoutKind;
 use crate::model::time::EventTime;
+
+/// A key of a settled instance, and which of its keys it was connected with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SeedKey {
+    hash: u64,
+    kind: u8,
+    /// Component over all keys: place of its first key in this instance.
+    pub(super) group: u8,
+    /// Component over the strong keys, likewise; none for a cart's key.
+    pub(super) strong_group: Option<u8>,
+}
+
+impl SeedKey {
+    pub(super) fn key(self) -> (usize, u64) {
+        (usize::from(self.kind), self.hash)
+    }
+}
 
 /// A settled checkout or cart.
 #[derive(Clone, Debug)]
@@ -20,7 +39,7 @@ pub(super) struct Seed {
     value: Option<i64>,
     by: Option<By>,
     kinds: u8,
-    keys: Box<[(usize, u64)]>,
+    keys: Box<[SeedKey]>,
     step: Option<i32>,
     face_value: Option<i64>,
     currency: Option<u32>,
@@ -35,15 +54,21 @@ pub(super) struct Seed {
     pub(super) until: EventTime,
 }
 
+/// What is kept of a settled instance besides itself.
+pub(super) struct Kept {
+    pub(super) orders: Vec<u64>,
+    pub(super) ordered: bool,
+    pub(super) until: EventTime,
+}
+
 impl Seed {
     /// Keeps what is needed of an instance that was published.
     pub(super) fn of(
         instance: &Instance,
         published: &Published,
         events: &[RichEvent],
-        orders: &[u64],
-        ordered: bool,
-        until: EventTime,
+        closure: &Closure,
+        Kept { orders, ordered, until }: Kept,
     ) -> Seed {
         let face = instance.face_at(events, EventTime::MAX, None);
         let texts = face.texts.each_ref().map(|text| text.as_deref());
@@ -55,14 +80,14 @@ impl Seed {
             value: instance.value,
             by: instance.by,
             kinds: instance.kinds,
-            keys: instance.keys.clone().into_boxed_slice(),
+            keys: seed_keys(&instance.keys, closure),
             step: face.step,
             face_value: face.value,
             currency: face.currency,
             details: Details::pack(texts),
             anchor: published.anchor,
             revision: published.revision,
-            orders: orders.into(),
+            orders: orders.into_boxed_slice(),
             ordered,
             until,
         }
@@ -80,7 +105,7 @@ impl Seed {
         self.started.is_some()
     }
 
-    pub(super) fn keys(&self) -> &[(usize, u64)] {
+    pub(super) fn keys(&self) -> &[SeedKey] {
         &self.keys
     }
 
@@ -93,9 +118,9 @@ impl Seed {
         instance.last = self.last;
         instance.value = self.value;
         instance.by = self.by;
-        instance.keys = self.keys.to_vec();
+        instance.keys = self.keys.iter().map(|k| k.key()).collect();
         instance.kinds = self.kinds;
-        for root in self.keys.iter().filter_map(|key| closure.root(*key)) {
+        for root in self.keys.iter().filter_map(|key| closure.root(key.key())) {
             instance.kinds |= closure.kinds(root);
             instance.roots.push(root);
         }
@@ -127,4 +152,22 @@ impl Seed {
             outcome: super::publish::outcome_of(self.state),
         }
     }
+}
+
+/// At most 255 keys, the first ones: an instance with more is no customer's.
+fn seed_keys(keys: &[(usize, u64)], closure: &Closure) -> Box<[SeedKey]> {
+    let first = |root: &dyn Fn((usize, u64)) -> Option<usize>, key: (usize, u64)| {
+        let own = root(key)?;
+        let place = keys.iter().position(|other| root(*other) == Some(own))?;
+        u8::try_from(place).ok()
+    };
+    keys.iter()
+        .take(usize::from(u8::MAX))
+        .map(|key| SeedKey {
+            hash: key.1,
+            kind: key.0 as u8,
+            group: first(&|key| closure.root(key), *key).unwrap_or(u8::MAX),
+            strong_group: first(&|key| closure.strong_root(key), *key),
+        })
+        .collect()
 }
