@@ -158,7 +158,7 @@ impl Traffic {
             self.writer.send(&super::generate::record(&topic, &emitted.payload))?;
             self.sent += 1;
             self.now = Some(emitted.arrival);
-            if self.sent % 64 == 0 {
+            if self.sent.is_multiple_of(64) {
                 self.pace.wait(pipeline, stopped)?;
             }
             if told.elapsed() >= TELL_EVERY {

@@ -5,7 +5,7 @@
 //!
 //! - `null` where there are none;
 //! - a JSON string where they are UTF-8: the text itself, also when it is JSON, so that they come
-//! back   byte for byte;
+//!   back byte for byte;
 //! - `{"base64": "…"}` otherwise.
 //!
 //! Other JSON in place of a value (an object, a number) is taken for its own text, as written; that

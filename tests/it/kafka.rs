@@ -7,7 +7,9 @@ pub(crate) mod broker;
 
 mod support;
 
-use crate::kafka::support::{Copies, DEADLINE, all_of, copier, fill, read_all};
+pub(crate) use support::read_all;
+
+use crate::kafka::support::{Copies, DEADLINE, all_of, copier, fill};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use std::sync::Arc;
@@ -214,7 +216,7 @@ mod real {
     //! The same against Apache Kafka, and what only that has: transactions, timestamps, topics.
 
     use super::broker::Broker;
-    use super::support::{self, Copies, DEADLINE, all_of, copier, read_all, read_from};
+    use super::support::{self, Copies, DEADLINE, all_of, copier, read_from};
     use super::{Silent, copying, start};
     use rdkafka::ClientConfig;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

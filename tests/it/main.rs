@@ -1,4 +1,5 @@
 //! The one integration binary.
+#![cfg(test)]
 
 mod alerts;
 mod codec;
@@ -10,6 +11,7 @@ mod journey;
 mod kafka;
 mod naive;
 mod properties;
+mod readme;
 mod realsets;
 mod relay;
 mod rollup;

@@ -120,7 +120,7 @@ pub(super) fn fill(connection: &Connection, topic: &str, partitions: i32, number
 }
 
 /// The values of a topic, up to its end.
-pub(super) fn read_all(connection: &Connection, topic: &str) -> Vec<String> {
+pub(crate) fn read_all(connection: &Connection, topic: &str) -> Vec<String> {
     read_from(connection, Source::new(topic, Start::Earliest))
 }
 
