@@ -216,7 +216,7 @@ mod real {
     //! The same against Apache Kafka, and what only that has: transactions, timestamps, topics.
 
     use super::broker::Broker;
-    use super::support::{self, Copies, DEADLINE, all_of, copier, read_from};
+    use super::support::{self, Copies, DEADLINE, all_of, copier, read_all, read_from};
     use super::{Silent, copying, start};
     use rdkafka::ClientConfig;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
