@@ -1,5 +1,4 @@
 //! Bytes to records and back, against the Avro library and vectors of another implementation.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what is missing here fails the test")]
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;

@@ -1,5 +1,4 @@
 //! What `generate` writes, and that the consumer's view finds every kind of fault in it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
