@@ -39,7 +39,7 @@ pub(super) struct Aligned {
     shown: Option<(i64, EventTime, Content)>,
     /// True if the window before had something in it, so that this one is worth a record of zeros.
     follows: bool,
-    /// True once it has been mature.
+    /// True once it has been old enough to be judged, mature or not.
     pub(super) has_matured: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Verdict {
     /// Nothing more will be said or taken.
     pub(super) over: bool,
     pub(super) mature: bool,
-    /// It is mature for the first time.
+    /// It is old enough to be judged for the first time, mature or not.
     pub(super) matured: bool,
     /// True if there is anything in it.
     pub(super) active: bool,
@@ -99,8 +99,9 @@ impl Aligned {
         let undecided = self.cohort.undecided();
         let old_enough = now.end >= maturity || (over && undecided == 0);
         let mature = old_enough && undecided * 20 <= self.cohort.started;
-        let matured = mature && !self.has_matured;
-        self.has_matured |= mature;
+        // Detectors hear of a window as soon as it is old enough: pending payments must not blind them.
+        let matured = old_enough && !self.has_matured;
+        self.has_matured |= old_enough;
 
         let content = self.content(mature);
         let active = !self.is_empty();

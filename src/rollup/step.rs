@@ -45,10 +45,10 @@ pub struct StepView<'a> {
     pub completeness: f64,
     /// Every journey partition is closed: silence means nothing.
     pub closed: bool,
-    /// Aligned windows that became mature at this step (cohort decided enough), sorted by
-    /// (length, start, dimensions).
+    /// Aligned windows that `t_checkout` past their end became old enough to be judged at this step,
+    /// mature (enough of the cohort decided) or not, sorted by (length, start, dimensions).
     pub matured: &'a [WindowView<'a>],
-    /// Windows that matured at an earlier step and changed at this one (same order).
+    /// Windows that were old enough at an earlier step and changed at this one (same order).
     pub revised: &'a [WindowView<'a>],
     /// Windows that became final at this step (same order): baselines may learn from these.
     pub finals: &'a [WindowView<'a>],
