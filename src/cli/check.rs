@@ -15,7 +15,7 @@ impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
         let settings = load(&self.config)?;
         crate::app::check::beyond_the_file(&settings).map_err(Failure::Usage)?;
-        println!("ok");
+        super::say("ok\n");
         Ok(())
     }
 }

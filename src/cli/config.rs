@@ -25,11 +25,11 @@ enum What {
 impl Config {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.what {
-            What::Schema => println!("{}", crate::config::json_schema()),
+            What::Schema => super::say(&format!("{}\n", crate::config::json_schema())),
             What::Show { config } if config.is_empty() => {
-                print!("{}", crate::config::default_yaml());
+                super::say(crate::config::default_yaml());
             }
-            What::Show { config } => print!("{}", load_offline(&config)?.effective_yaml()),
+            What::Show { config } => super::say(load_offline(&config)?.effective_yaml()),
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl Demo {
             listen: self.listen,
         };
         let (text, ended) = demo::demo(&options)?;
-        println!("{text}");
+        super::say(&format!("{text}\n"));
         if let Some(path) = self.summary {
             super::write(&path, &text)?;
         }

@@ -120,3 +120,12 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {
     let failed = |e| Failure::Failed(format!("{} cannot be written: {e}", path.display()));
     std::fs::write(path, format!("{text}\n")).map_err(failed)
 }
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no failure of ours.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}

@@ -42,7 +42,7 @@ impl Replay {
             close: !self.no_close,
         };
         let summary = replay::replay(&settings, &options)?;
-        println!("{}", summary.to_json());
+        super::say(&format!("{}\n", summary.to_json()));
         Ok(())
     }
 }

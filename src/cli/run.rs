@@ -32,7 +32,7 @@ impl Run {
         }
         let summary = run::run(&settings, &roles, self.stop_at_end)?;
         let text = summary.to_json();
-        println!("{text}");
+        super::say(&format!("{text}\n"));
         if let Some(path) = self.summary {
             super::write(&path, &text)?;
         }

@@ -33,8 +33,8 @@ impl Schemas {
         }
         for (name, schema) in all {
             match &topic {
-                None => println!("# {name}\n{}\n", schema.trim()),
-                Some(wanted) if wanted == name => println!("{}", schema.trim()),
+                None => super::say(&format!("# {name}\n{}\n\n", schema.trim())),
+                Some(wanted) if wanted == name => super::say(&format!("{}\n", schema.trim())),
                 Some(_) => {}
             }
         }

@@ -33,7 +33,7 @@ impl Topics {
             What::Plan { config } => crate::app::topics::plan(&load(&config)?)?,
             What::Apply { config } => crate::app::topics::apply(&load(&config)?)?,
         };
-        print!("{text}");
+        super::say(&text);
         Ok(())
     }
 }
