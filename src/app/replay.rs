@@ -9,7 +9,8 @@
 //! | a bare canonical object | read directly: partition by murmur2 of its key over `--partitions`, offset = line |
 //!
 //! There are no bounds of arrival for what is not recorded. Out go one JSON lines file per derived
-//! topic, with the values that `run` publishes, and `summary.json`; or, with `--final`, the final form
+//! topic, with the values that `run` publishes, and `summary.json` (its counts: what was measured is
+//! printed, so that two replays of one input are equal to the byte); or, with `--final`, the final form
 //! (see [`crate::generate::final_form`]).
 
 use super::ingest_offline::Ingested;
@@ -296,7 +297,7 @@ impl Out {
                 for (_, mut file) in files {
                     file.flush()?;
                 }
-                std::fs::write(dir.join("summary.json"), summary.to_json() + "\n")?;
+                std::fs::write(dir.join("summary.json"), summary.counts_json() + "\n")?;
             }
             Out::Final { dir, form } => form.write(&dir, &final_summary(summary))?,
         }

@@ -207,6 +207,17 @@ impl Summary {
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
+
+    /// The same without what was measured: two replays of the same input say the same.
+    pub fn counts_json(&self) -> String {
+        let mut all = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = all.as_object_mut() {
+            fields.retain(|name, _| {
+                !matches!(name.as_str(), "elapsed_s" | "cpu_s" | "peak_rss_bytes")
+            });
+        }
+        serde_json::to_string_pretty(&all).unwrap_or_default()
+    }
 }
 
 /// Processor time and memory of this process, from `/proc`; zero where there is none.

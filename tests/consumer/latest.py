@@ -41,11 +41,11 @@ class Problems:
 
 
 def rows(directory, name):
-    """The records of one file, in order; of a recording, the values."""
+    """The records of one file, in order; where key and headers are said as well, the values."""
     with open(os.path.join(directory, name), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             row = json.loads(line)
-            if "topic" in row and "value" in row:
+            if "headers" in row and "value" in row:
                 row = row["value"]
                 if isinstance(row, str):
                     row = json.loads(row)

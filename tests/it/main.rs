@@ -10,10 +10,14 @@ mod ingest;
 mod journey;
 mod kafka;
 mod naive;
+mod offline;
 mod properties;
+<<<<<<< HEAD
 mod readme;
 mod realsets;
 mod relay;
+=======
+>>>>>>> ra
 mod rollup;
 mod scenarios;
 mod tidy;

@@ -5,13 +5,14 @@
 //! set: sessions.gap=30m                    (configuration keys, any number of lines)
 //! partitions: 1                            (of the canonical topic; 1 by default)
 //! sources: web/0 store/0                   (source partitions; without it: direct)
-//! show: checkouts sessions windows=5m,1h late alerts summary
+//! show: checkouts sessions windows=5m,1h late alerts rejected summary
 //!                                          (windows=LENGTHS: last revisions; revisions=LENGTHS: all)
 //! ---
 //! 12:00:00 ann checkout start checkout_id=k1 value=500   (an event; `d2 12:00` is on the second day)
 //! @web/0 12:00:00 ann page view                          (an event of a source partition)
 //! mark store/0 idle 12:05:00                             (a mark: idle or active, and its clock)
 //! wait 30m                                               (a tick of every partition: direct only)
+//! raw {"id": 7}                                          (a record as it comes; nothing: a tombstone)
 //! close
 //! ---
 //! what is expected
@@ -24,10 +25,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use touchline::app::offline::{Offline, Recorded};
 use touchline::app::parts::Parts;
+use touchline::codec::canonical::{Decoded, JsonScratch, decode_json};
 use touchline::config::Settings;
 use touchline::engine::{Fact, Tick};
+use touchline::ingest::Outcome;
 use touchline::model::control::{Control, Mark};
 use touchline::model::record::{CheckoutRecord, SessionRecord, WindowRecord};
+use touchline::model::reject::FilterReason;
 use touchline::model::time::{EventTime, Millis};
 use touchline::model::touchpoint::{OriginRef, Touchpoint};
 
@@ -158,6 +162,7 @@ struct Run {
     source_offset: i64,
     ticks: u64,
     facts: Vec<Fact>,
+    rejected: Vec<String>,
 }
 
 impl Run {
@@ -173,6 +178,7 @@ impl Run {
             source_offset: 0,
             ticks: 0,
             facts: Vec::new(),
+            rejected: Vec::new(),
         }
     }
 
@@ -216,6 +222,7 @@ impl Run {
                     self.offline.tick(partition, tick, &mut |fact| self.facts.push(fact));
                 }
             }
+            "raw" => self.raw(line["raw".len()..].trim()),
             "mark" => {
                 words.next();
                 let source = source_partition(words.next().expect("source/partition"));
@@ -225,6 +232,29 @@ impl Run {
                 self.mark(&source, watermark, clock, idle);
             }
             _ => self.event(words, number),
+        }
+    }
+
+    /// A record as it comes.
+    fn raw(&mut self, value: &str) {
+        let mut scratch = JsonScratch::new();
+        let source = self.offline.totals_mut().sources.entry("raw".to_owned()).or_default();
+        if value.is_empty() {
+            return source.record(&Outcome::Filtered(FilterReason::Tombstone));
+        }
+        match decode_json(value.as_bytes(), &mut scratch) {
+            Err(reject) => {
+                let field = reject.field.clone().map(|f| format!(" {f}")).unwrap_or_default();
+                self.rejected.push(format!("rejected {}{field}", reject.reason.name()));
+                source.record(&Outcome::Rejected(reject));
+            }
+            Ok(Decoded::Control(_)) => panic!("say marks as marks"),
+            Ok(Decoded::Touchpoint { touchpoint, .. }) => {
+                let (offset, value) = (self.offset(0), value.as_bytes());
+                let record = Recorded { partition: 0, offset, key: b"", value };
+                let facts = &mut self.facts;
+                self.offline.touchpoint(record, None, &touchpoint, &mut |f| facts.push(f));
+            }
         }
     }
 
@@ -402,11 +432,19 @@ fn tell(run: &Run) -> String {
     lines.extend(last.into_values());
     let summary = run.offline.totals().summary(0.0);
     assert!(summary.adds_up(), "{summary:?}");
+    if wanted(show, "rejected").is_some() {
+        lines.extend(run.rejected.iter().cloned());
+    }
     if wanted(show, "summary").is_some() {
-        lines.push(format!(
+        let s = &summary;
+        let mut text = format!(
             "in {} counted {} duplicate {} late {} filtered {}",
-            summary.events_in, summary.counted, summary.duplicate, summary.late, summary.filtered
-        ));
+            s.events_in, s.counted, s.duplicate, s.late, s.filtered
+        );
+        if s.dead_letter > 0 {
+            write!(text, " dead_letter {}", s.dead_letter).expect("memory");
+        }
+        lines.push(text);
     }
     lines.join("\n") + "\n"
 }

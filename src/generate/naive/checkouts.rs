@@ -102,7 +102,7 @@ impl Checkout {
                 _ => *by_channel.unwrap_or(&settings.checkout_timeout),
             });
             match event.meaning {
-                Meaning::CheckoutStep => {
+                Meaning::CheckoutStep | Meaning::PaymentInfo | Meaning::PaymentPending => {
                     self.happened.push(self.moment(Transition::Step, i, events));
                 }
                 Meaning::PaymentFailed => {

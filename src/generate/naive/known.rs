@@ -24,8 +24,11 @@ fn newer<T: Clone>(field: &mut Option<T>, value: Option<&T>) {
 impl Known {
     /// Takes over what `event` says.
     pub(super) fn learn(&mut self, event: &Event) {
-        newer(&mut self.value, event.value.as_ref());
-        newer(&mut self.currency, event.currency.as_ref());
+        // A value and its currency are one thing.
+        if event.value.is_some() {
+            self.value = event.value;
+            self.currency.clone_from(&event.currency);
+        }
         newer(&mut self.step, event.step.as_ref());
         newer(&mut self.step_name, event.step_name.as_ref());
         if let Some(given) = event.reasons.as_deref() {

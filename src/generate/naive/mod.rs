@@ -66,9 +66,14 @@ impl Naive {
 
     /// A touchpoint arrived; `too_late` if it is more than the allowed lateness behind.
     ///
-    /// In this order: repeats are dropped, then bots, tests and facts, then what is too late.
+    /// In this order: bots, tests and facts are dropped (nobody remembers them, so repeats of them
+    /// are no repeats), then repeats, then what is too late.
     pub fn add(&mut self, t: &Touchpoint, too_late: bool) {
         self.summary.events_in += 1;
+        if t.is_bot || t.is_test || Meaning::of(&t.touchpoint, &t.action) == Meaning::Fact {
+            self.summary.filtered += 1;
+            return;
+        }
         let customer = self.customer_of(t);
         if let Some(customer) = &customer {
             let name = (t.tenant.clone(), customer.clone(), t.source.clone(), t.id.clone());
@@ -76,10 +81,6 @@ impl Naive {
                 self.summary.duplicate += 1;
                 return;
             }
-        }
-        if t.is_bot || t.is_test || Meaning::of(&t.touchpoint, &t.action) == Meaning::Fact {
-            self.summary.filtered += 1;
-            return;
         }
         if too_late {
             self.summary.late += 1;

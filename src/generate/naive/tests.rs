@@ -104,7 +104,7 @@ fn a_deadline_is_inclusive_and_follows_activity() {
         "0m: started@0m abandoned@30m recovered@30m+1",
     );
     check("0m checkout:start; 20m checkout:step step=1", "0m: started@0m step@20m abandoned@50m");
-    check("0m checkout:start; 20m payment:info", "0m: started@0m abandoned@50m");
+    check("0m checkout:start; 20m payment:info", "0m: started@0m step@20m abandoned@50m");
     check("0m checkout:start; 20m payment:fail", "0m: started@0m paymentfailed@20m abandoned@50m");
     check("0m checkout:start; 20m product:view", "0m: started@0m abandoned@30m");
     // A source's own "abandoned" changes nothing.
@@ -123,14 +123,14 @@ fn order_of_arrival_does_not_matter() {
 
 #[test]
 fn pending_waits_a_day_until_the_next_event() {
-    check("0m checkout:start; 1m payment:pending", "0m: started@0m abandoned@1441m");
+    check("0m checkout:start; 1m payment:pending", "0m: started@0m step@1m abandoned@1441m");
     check(
         "0m checkout:start checkout=a; 1m payment:pending checkout=a; 1441m checkout:complete checkout=a",
-        "0m: started@0m completed@1441m",
+        "0m: started@0m step@1m completed@1441m",
     );
     check(
         "0m checkout:start; 1m payment:pending; 2m payment:fail",
-        "0m: started@0m paymentfailed@2m abandoned@32m",
+        "0m: started@0m step@1m paymentfailed@2m abandoned@32m",
     );
 }
 
@@ -151,16 +151,16 @@ fn cancel_and_age_end_a_checkout_as_expired() {
     // The age counts from the start; abandonment wins a tie.
     check(
         "0m payment:pending checkout=a; 24h payment:pending checkout=a",
-        "0m: started@0m abandoned@48h",
+        "0m: started@0m step@24h abandoned@48h",
     );
     check(
         "0m payment:pending checkout=a; 23h payment:pending checkout=a; 46h payment:pending checkout=a",
-        "0m: started@0m expired@48h",
+        "0m: started@0m step@46h expired@48h",
     );
     check(
         "0m payment:pending checkout=a; 23h payment:pending checkout=a; 46h payment:pending checkout=a; \
            48h checkout:complete checkout=a",
-        "0m: started@0m completed@48h",
+        "0m: started@0m step@46h completed@48h",
     );
 }
 
@@ -175,7 +175,7 @@ fn value_0_is_not_abandonable_unknown_is() {
         "0m checkout:start value=0; 40m checkout:step value=7 step=1",
         "0m: started@0m step@40m abandoned@70m",
     );
-    check("0m checkout:start value=5; 1m payment:info", "0m: started@0m abandoned@31m");
+    check("0m checkout:start value=5; 1m payment:info", "0m: started@0m step@1m abandoned@31m");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn without_ids_the_session_then_the_customer_correlates() {
     );
     check(
         "0m checkout:start checkout=a; 1m payment:pending checkout=a; 5h checkout:complete",
-        "0m: started@0m completed@5h",
+        "0m: started@0m step@1m completed@5h",
     );
 }
 

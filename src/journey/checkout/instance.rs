@@ -294,8 +294,9 @@ impl Instance {
         last.max(self.decided_at().unwrap_or(EventTime::MIN))
     }
 
-    /// Time left out of a pause: used by carts, whose deadline a checkout may hold back.
+    /// When it was open: used by carts, whose deadline a checkout may hold back. One that was
+    /// abandoned is not open, although it can be recovered.
     pub(super) fn span(&self) -> Option<(EventTime, Option<EventTime>)> {
-        Some((self.opened?.time, self.decided_at()))
+        Some((self.opened?.time, self.abandoned_at().or(self.decided_at())))
     }
 }

@@ -4,17 +4,22 @@
 //! out of order can still come before it, and what is published within the bound for disorder does
 //! not depend on the order of arrival. What later events change is published again, `retracted`
 //! first where an abandonment is taken back (also one that late activity moves: so the number of
-//! `abandoned` less that of `retracted` is right at any time).
+//! `abandoned` less that of `retracted` is right at any time). A late event that only changes what a
+//! record says (the step, the payment method …) makes it be said again as well: what is said last
+//! does not depend on the order of arrival.
 
 use super::event::{Detail, Face, RichEvent};
 use super::instance::{By, Entry, Instance, Point, State};
 use super::seed::Seed;
 use crate::engine::Fact;
 use crate::journey::context::{Context, Who, name_of};
+use crate::journey::profile::ProfileId;
 use crate::model::record::{CheckoutKind, CheckoutRecord, SCHEMA_VERSION, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
+use std::hash::Hash as _;
+use xxhash_rust::xxh3::Xxh3;
 
 /// What has been published of one instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,22 +30,32 @@ pub(super) struct Published {
     /// Records so far.
     pub(super) revision: i64,
     pub(super) started: Option<EventTime>,
-    /// Fingerprints of the steps and failures published.
-    pub(super) told: Vec<u64>,
+    /// Fingerprints of the steps and failures published, each with what it said.
+    pub(super) told: Vec<(u64, u64)>,
     /// How it ended, as published.
-    pub(super) outcome: Vec<(Transition, EventTime)>,
+    pub(super) outcome: Vec<Told>,
+}
+
+/// A transition of an outcome as it was published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Told {
+    transition: Transition,
+    at: EventTime,
+    /// Hash of what else it said; 0 for a settled one, which nothing changes.
+    content: u64,
 }
 
 /// The transitions that lead to a state.
-pub(super) fn outcome_of(state: State) -> Vec<(Transition, EventTime)> {
+pub(super) fn outcome_of(state: State) -> Vec<Told> {
+    let told = |transition, at| Told { transition, at, content: 0 };
     match state {
         State::Open => vec![],
-        State::Completed(by) => vec![(Transition::Completed, by.time)],
-        State::Abandoned { deadline } => vec![(Transition::Abandoned, deadline)],
+        State::Completed(by) => vec![told(Transition::Completed, by.time)],
+        State::Abandoned { deadline } => vec![told(Transition::Abandoned, deadline)],
         State::Recovered { deadline, by } => {
-            vec![(Transition::Abandoned, deadline), (Transition::Recovered, by.time)]
+            vec![told(Transition::Abandoned, deadline), told(Transition::Recovered, by.time)]
         }
-        State::Expired(at) => vec![(Transition::Expired, at)],
+        State::Expired(at) => vec![told(Transition::Expired, at)],
     }
 }
 
@@ -53,9 +68,14 @@ impl Instance {
         place: Option<usize>,
     ) -> Face {
         let mut face = self.face.clone();
+        // After abandonment activity changes nothing, only a completion does.
+        let deadline = self.abandoned_at();
         for event in &self.events {
-            if events[*event].time() <= at && place.is_none_or(|place| *event <= place) {
-                face.update(&events[*event]);
+            let rich = &events[*event];
+            let counts = rich.meaning == Meaning::CheckoutComplete
+                || deadline.is_none_or(|deadline| rich.time() <= deadline);
+            if counts && rich.time() <= at && place.is_none_or(|place| *event <= place) {
+                face.update(rich);
             }
         }
         face
@@ -142,26 +162,26 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn tell(&self, published: &mut Published, visible: &[Entry], ctx: &mut Context<'_>) {
-        let outcome: Vec<(Transition, EventTime)> = visible
-            .iter()
-            .filter(|e| is_outcome(e.transition))
-            .map(|e| (e.transition, e.at))
-            .collect();
-        let seeded = self.instance.seed.is_some();
-        let full = outcome_of(self.instance.state);
-        // A settled instance's own outcome is not among the transitions of its later events.
-        let outcome = if seeded {
-            full.into_iter().filter(|(_, at)| ctx.passed(*at)).collect()
-        } else {
-            outcome
-        };
-        let abandoned = |list: &[(Transition, EventTime)]| {
-            list.iter().find(|(t, _)| *t == Transition::Abandoned).copied()
-        };
+        let told =
+            |e: &Entry| Told { transition: e.transition, at: e.at, content: self.content(e, ctx) };
+        let mut outcome: Vec<Told> =
+            visible.iter().filter(|e| is_outcome(e.transition)).map(told).collect();
+        if self.instance.seed.is_some() {
+            // A settled instance's own outcome is not among the transitions of its later events.
+            let mut full = outcome_of(self.instance.state);
+            full.retain(|t| ctx.passed(t.at));
+            for told in &mut full {
+                let is = |o: &&Told| (o.transition, o.at) == (told.transition, told.at);
+                *told = outcome.iter().find(is).copied().unwrap_or(*told);
+            }
+            outcome = full;
+        }
+        let abandoned =
+            |list: &[Told]| list.iter().find(|t| t.transition == Transition::Abandoned).copied();
         if let Some(told) = abandoned(&published.outcome)
             && abandoned(&outcome) != Some(told)
         {
-            let at = outcome.last().map_or(self.last_activity(EventTime::MAX), |(_, at)| *at);
+            let at = outcome.last().map_or(self.last_activity(EventTime::MAX), |told| told.at);
             let entry = Entry { transition: Transition::Retracted, at, event: None };
             self.say(published, &entry, None, ctx);
             published.outcome.clear();
@@ -175,15 +195,12 @@ impl Teller<'_> {
                     }
                 }
                 Transition::Step | Transition::PaymentFailed => {
-                    let Some(place) = entry.event else { continue };
-                    let fingerprint = self.events[place].fingerprint();
-                    if !published.told.contains(&fingerprint) {
-                        self.say(published, entry, None, ctx);
-                        published.told.push(fingerprint);
-                    }
+                    self.tell_step(published, entry, ctx);
                 }
                 transition => {
-                    if !published.outcome.contains(&(transition, entry.at)) {
+                    let is = |t: &&Told| (t.transition, t.at) == (transition, entry.at);
+                    let now = outcome.iter().find(is);
+                    if now.is_none_or(|now| !published.outcome.contains(now)) {
                         self.say(published, entry, None, ctx);
                     }
                 }
@@ -192,9 +209,46 @@ impl Teller<'_> {
         published.outcome = outcome;
     }
 
+    /// Says a step or a failed payment, if it has not been said like this.
+    fn tell_step(&self, published: &mut Published, entry: &Entry, ctx: &mut Context<'_>) {
+        let Some(place) = entry.event else { return };
+        let fingerprint = self.events[place].fingerprint();
+        let told = (fingerprint, self.content(entry, ctx));
+        match published.told.iter_mut().find(|(of, _)| *of == fingerprint) {
+            Some(before) if *before == told => return,
+            Some(before) => *before = told,
+            None => published.told.push(told),
+        }
+        self.say(published, entry, None, ctx);
+    }
+
+    /// Hash of what a record says beside its transition, time and names.
+    fn content(&self, entry: &Entry, ctx: &Context<'_>) -> u64 {
+        let face = self.instance.face_at(self.events, entry.at, entry.event);
+        // By time alone it rests on the last activity, which its record names.
+        let rests_on = entry.event.is_none().then(|| self.last_activity(entry.at).as_ms());
+        let channel = ctx.profiles.get(self.profile(entry)).channel.as_str();
+        let mut hasher = Xxh3::new();
+        (channel, rests_on, &face.texts, face.step, face.value, face.currency).hash(&mut hasher);
+        hasher.digest().max(1)
+    }
+
+    /// Where the event is at home that a transition rests on.
+    fn profile(&self, entry: &Entry) -> ProfileId {
+        let instance = self.instance;
+        match (entry.event, entry.transition, instance.started()) {
+            (Some(place), ..) => self.events[place].profile(),
+            (None, Transition::Started, Some(start)) => start.profile,
+            _ => {
+                let active = self.activity(entry.at).or(instance.last);
+                active.map_or(self.events[instance.events[0]].profile(), |point| point.profile)
+            }
+        }
+    }
+
     /// The last record of one that turned out to be part of an older one.
     fn merge(&self, published: &mut Published, into: u64, ctx: &mut Context<'_>) {
-        let abandoned = published.outcome.iter().any(|(t, _)| *t == Transition::Abandoned);
+        let abandoned = published.outcome.iter().any(|t| t.transition == Transition::Abandoned);
         let transition = if abandoned { Transition::Retracted } else { Transition::Expired };
         let at = self.last_activity(EventTime::MAX);
         self.say(published, &Entry { transition, at, event: None }, Some(into), ctx);
@@ -223,15 +277,7 @@ impl Teller<'_> {
     ) {
         let instance = self.instance;
         let face = instance.face_at(self.events, entry.at, entry.event);
-        let profile = match (entry.event, entry.transition, instance.started()) {
-            (Some(place), ..) => self.events[place].profile(),
-            (None, Transition::Started, Some(start)) => start.profile,
-            _ => {
-                let active = self.activity(entry.at).or(instance.last);
-                active.map_or(self.events[instance.events[0]].profile(), |point| point.profile)
-            }
-        };
-        let channel = ctx.profiles.get(profile).channel.clone();
+        let channel = ctx.profiles.get(self.profile(entry)).channel.clone();
         let tenant = ctx.profiles.tenant(self.who.tenant).clone();
         let word = match published.kind {
             CheckoutKind::Checkout => "checkout",
