@@ -45,7 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Events kept per customer; beyond it the oldest settle before their time.
 const EVENTS_MAX: usize = 512;
 /// How often it is tried to settle what could not be settled when it was due.
-const SETTLE_EVERY: Millis = Millis::from_mins(1);
+const SETTLE_EVERY: Millis = Millis::from_mins(15);
 /// Settled instances kept per customer.
 const SEEDS_MAX: usize = 128;
 
