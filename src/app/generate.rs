@@ -102,8 +102,14 @@ pub fn to_kafka(mut plan: Plan, settings: &Settings) -> anyhow::Result<()> {
     };
     let live = plan.events.is_none();
     let now = EventTime::from_ms(clock::now().as_ms());
-    let span = plan.events.map_or(0, |n| (n as f64 / plan.rate * 1_000.0) as i64);
-    plan = plan.starting(now.minus(Millis::from_ms(span)));
+    plan = plan.starting(now);
+    if !live {
+        // How long so many take depends on the time of day at which they begin.
+        while let Some(ahead) = ahead_of(&plan, now) {
+            let start = plan.start.minus(ahead);
+            plan = plan.starting(start);
+        }
+    }
     let connection = Connection::new(settings.kafka.clone());
     let writer = Writer::new(&connection, IN_FLIGHT_BYTES)?;
     let topic: Arc<str> = source.topic.as_str().into();
@@ -122,6 +128,12 @@ pub fn to_kafka(mut plan: Plan, settings: &Settings) -> anyhow::Result<()> {
     writer.flush(Millis::from_mins(1))?;
     bar.finish();
     Ok(())
+}
+
+/// How far the last arrival is ahead of `now`, if it is.
+fn ahead_of(plan: &Plan, now: EventTime) -> Option<Millis> {
+    let last = Generator::new(plan.clone()).map(|emitted| emitted.arrival).max()?;
+    (last > now).then(|| last.since(now))
 }
 
 /// A generated payload as a record of a source topic.

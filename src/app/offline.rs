@@ -9,6 +9,7 @@ use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{self, Journey};
 use crate::model::control::Control;
 use crate::model::ids::{Offset, PartitionId};
+use crate::model::time::Millis;
 use crate::model::touchpoint::{OriginRef, TouchpointRef};
 use crate::rollup::{self, Rollup};
 
@@ -95,6 +96,13 @@ impl Offline {
     pub fn close(&mut self, sink: Sink<'_>) {
         for partition in 0..self.partitions() {
             self.fold(partition, journey::Input::Close, sink);
+        }
+    }
+
+    /// Has every partition say what it has not said yet; no time passes.
+    pub fn flush(&mut self, sink: Sink<'_>) {
+        for partition in 0..self.partitions() {
+            self.tick(partition, Tick { number: 1, advance: Millis::ZERO }, sink);
         }
     }
 

@@ -30,7 +30,8 @@ pub fn prepare(
     let mut schemas = Schemas::new();
     let app = settings.app.name.clone();
     let Some(url) = &settings.registry.url else {
-        let tasks = Tasks::new(app, names, Encoding::Json, None, files, metrics.clone());
+        let tasks = Tasks::new(app, names, Encoding::Json, None, files, metrics.clone())
+            .with_message_bytes(&settings.kafka);
         return Ok((tasks, CanonicalEncoding::Json, schemas));
     };
     let mut access = RegistrySettings::new(url);
@@ -61,6 +62,7 @@ pub fn prepare(
     files.insert(control, CONTROL_SCHEMA.to_owned());
     let encoding = CanonicalEncoding::Avro { touchpoint, control };
     let registry = Some(Arc::new(registry));
-    let tasks = Tasks::new(app, names, Encoding::Avro(ids), registry, files, metrics.clone());
+    let tasks = Tasks::new(app, names, Encoding::Avro(ids), registry, files, metrics.clone())
+        .with_message_bytes(&settings.kafka);
     Ok((tasks, encoding, schemas))
 }

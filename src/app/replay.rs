@@ -86,6 +86,8 @@ pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary>
     }
     if options.close {
         run.offline.close(&mut |fact| run.out.fact(fact));
+    } else {
+        run.offline.flush(&mut |fact| run.out.fact(fact));
     }
     let summary = run.offline.totals().summary(since.elapsed_secs());
     if !summary.adds_up() {

@@ -5,6 +5,7 @@ mod alerts;
 mod codec;
 mod config;
 mod conservation;
+mod end_to_end;
 mod http;
 mod ingest;
 mod journey;

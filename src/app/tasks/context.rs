@@ -26,9 +26,16 @@ pub struct Context {
     pub schemas: BTreeMap<u32, String>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
+    /// Largest record that the client produces.
+    pub message_bytes: usize,
     /// Counts of the run.
     totals: Mutex<Totals>,
 }
+
+/// The client's own bound (`message.max.bytes`) where the configuration has none.
+const MESSAGE_BYTES: usize = 1_000_000;
+/// What framing and our own headers take of it at most.
+const MESSAGE_ROOM: usize = 4_096;
 
 impl Context {
     /// A context with nothing counted.
@@ -40,7 +47,21 @@ impl Context {
         schemas: BTreeMap<u32, String>,
         metrics: Arc<Metrics>,
     ) -> Context {
-        Context { app, names, encoding, registry, schemas, metrics, totals: Mutex::default() }
+        let message_bytes = MESSAGE_BYTES;
+        let totals = Mutex::default();
+        Context { app, names, encoding, registry, schemas, metrics, message_bytes, totals }
+    }
+
+    /// Takes the bound of a configuration.
+    pub fn with_message_bytes(mut self, properties: &BTreeMap<String, String>) -> Context {
+        let configured = properties.get("message.max.bytes").and_then(|text| text.parse().ok());
+        self.message_bytes = configured.unwrap_or(MESSAGE_BYTES);
+        self
+    }
+
+    /// True if a record with key and value of so many bytes in all can be produced.
+    pub fn fits(&self, bytes: usize) -> bool {
+        bytes + MESSAGE_ROOM <= self.message_bytes
     }
 
     /// The counts of the run. Hold it for moments only: once per record or batch.
@@ -69,10 +90,23 @@ impl Context {
         }
     }
 
-    /// The dead letter of a record: its bytes, key and headers as they came, and why.
+    /// The dead letter of a record: its bytes, key and headers as they came, and why. What would be
+    /// too large for the client is cut off, so that no record stops a task: `dlq.truncated` then has
+    /// the length that the value had.
     pub fn dead_letter(&self, record: &Record<'_>, reject: &Reject) -> OutRecord {
         let mut headers: Vec<(CompactString, Option<Vec<u8>>)> =
             record.headers.iter().map(|(n, v)| (n.into(), v.map(<[u8]>::to_vec))).collect();
+        let of_headers: usize =
+            headers.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len) + 16).sum();
+        let mut key = record.key;
+        let mut used = MESSAGE_ROOM + of_headers + key.map_or(0, <[u8]>::len);
+        if used > self.message_bytes {
+            (key, used) = (None, MESSAGE_ROOM);
+            headers.clear();
+        }
+        let room = self.message_bytes.saturating_sub(used);
+        let value = record.value.map(|value| &value[..value.len().min(room)]);
+        let whole = record.value.map_or(0, <[u8]>::len);
         let mut say = |name: &'static str, text: String| {
             headers.push((CompactString::const_new(name), Some(text.into_bytes())));
         };
@@ -81,11 +115,14 @@ impl Context {
         say("dlq.topic", record.topic.to_owned());
         say("dlq.partition", record.partition.to_string());
         say("dlq.offset", record.offset.to_string());
+        if whole > room {
+            say("dlq.truncated", whole.to_string());
+        }
         OutRecord {
             topic: self.name(Topic::Rejected).clone(),
             partition: None,
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
             headers,
             timestamp: None,
         }

@@ -12,6 +12,7 @@ use crate::ingest::{CanonicalOut, MarkSchedule, Outcome, SourceRecord, SourceTas
 use crate::kafka::task::{OutRecord, Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
 use crate::model::control::{CONTROL_HEADER, Control};
 use crate::model::ids::PartitionId;
+use crate::model::reject::{Reject, RejectReason};
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use compact_str::CompactString;
@@ -149,7 +150,10 @@ impl IngestTask {
         ahead(all, self.max_drift).contains(&(self.source.name.clone(), self.partition.get()))
     }
 
-    fn write(&mut self, out: &mut Produced) {
+    /// Appends what the last record was mapped to: all of it, or nothing if one is too large to be
+    /// produced.
+    fn write(&mut self, out: &mut Produced) -> Result<(), Reject> {
+        let before = out.records.len();
         for mapped in self.mapped.drain(..) {
             let partition = PartitionId::new(partition_of(&mapped.key, self.canonical_partitions));
             let mut value = Vec::with_capacity(512);
@@ -159,6 +163,10 @@ impl IngestTask {
                 CanonicalEncoding::Avro { touchpoint: id, .. } => {
                     encode_avro(id, origin, &mapped.touchpoint, &mut value);
                 }
+            }
+            if !self.context.fits(mapped.key.len() + value.len()) {
+                out.records.truncate(before);
+                return Err(Reject::whole(RejectReason::TooLarge));
             }
             self.marks.sent(partition);
             out.records.push(OutRecord {
@@ -170,6 +178,7 @@ impl IngestTask {
                 timestamp: None,
             });
         }
+        Ok(())
     }
 
     fn fold(&mut self, record: &Record<'_>) -> Result<Outcome, TaskError> {
@@ -221,9 +230,6 @@ const DRIFT_EVERY: i64 = 256;
 
 impl Task for IngestTask {
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
-        if self.marked.is_none() {
-            self.mark(false, Millis::ZERO, out);
-        }
         if record.offset.get() % DRIFT_EVERY == 0 {
             self.report(false, Millis::ZERO);
             if self.is_ahead() {
@@ -231,12 +237,19 @@ impl Task for IngestTask {
                 return Err(TaskError::Retry { reason });
             }
         }
-        let outcome = self.fold(record)?;
+        let mut outcome = self.fold(record)?;
+        // Marks go before all data, and only once nothing can be put off: outputs of a record that is
+        // tried again are dropped.
+        if self.marked.is_none() {
+            self.mark(false, Millis::ZERO, out);
+        }
+        if let Err(reject) = self.write(out) {
+            outcome = Outcome::Rejected(reject);
+        }
         self.count(&outcome);
         if let Outcome::Rejected(reject) = &outcome {
             out.records.push(self.context.dead_letter(record, reject));
         }
-        self.write(out);
         Ok(())
     }
 

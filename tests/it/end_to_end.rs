@@ -1,0 +1,155 @@
+//! The program on a real broker: sources in, derived topics out, against the truth and a replay.
+#![cfg(test)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod bad_input;
+mod served;
+pub(crate) mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use support::{App, Produced, WIDE, touchline};
+use touchline::app::generate::{record, truth_settings};
+use touchline::codec::canonical::Schemas;
+use touchline::codec::derived::{decode_checkout, decode_session, decode_window};
+use touchline::codec::recorded::{RecordedLine, write_line};
+use touchline::generate::final_form::{FILES, FinalForm};
+use touchline::generate::{Generator, Plan, Scenario, Truth};
+use touchline::model::time::{EventTime, Millis};
+use touchline::model::topic::Topic;
+
+const PARTITIONS: i32 = 3;
+
+/// A touchpoint of nobody's, of another tenant, so late that everything before it is decided.
+fn closing(partition: i32, at: EventTime) -> Produced {
+    let value = format!(
+        "{{\"id\":\"close-{partition}\",\"source\":\"close\",\"tenant\":\"closing\",\
+         \"event_time\":{},\"customer_id\":\"close-{partition}\",\"channel\":\"web\",\
+         \"touchpoint\":\"page\",\"action\":\"view\"}}",
+        at.as_ms()
+    );
+    let value = Some(value.into_bytes());
+    Produced { partition: Some(partition), value, ..Produced::default() }
+}
+
+/// Produces the traffic of a plan and what closes it; the truth of it.
+fn shop(app: &App, plan: Plan, truth: Truth) -> (FinalForm, u64, u64) {
+    let (mut truth, mut last) = (truth, plan.start);
+    let topic = "shop".into();
+    let mut records: Vec<Produced> = Vec::new();
+    for emitted in Generator::new(plan) {
+        truth.add(&emitted);
+        last = last.max(emitted.arrival);
+        let out = record(&topic, &emitted.payload);
+        let key = String::from_utf8(out.key.unwrap_or_default()).unwrap();
+        let timestamp = Some(emitted.arrival.as_ms());
+        records.push(Produced { key, value: out.value, timestamp, partition: None });
+    }
+    let end = last.plus(Millis::from_hours(24 * 20));
+    records.extend((0..PARTITIONS).map(|partition| closing(partition, end)));
+    app.produce("shop", records);
+    let (form, summary) = truth.finish();
+    form.write(&app.path("truth"), &summary).unwrap();
+    (form, summary.events_in, summary.counted)
+}
+
+#[test]
+fn a_run_gives_the_truth_and_a_replay_of_its_canonical_topic_the_same_bytes() {
+    let app = App::new("e2e-shop", &[("shop", PARTITIONS)]);
+    let config = app.configure(&format!(
+        "time: {{{WIDE}}}\nsources:\n  shop:\n    topic: {}\n    format: canonical_json\n    \
+         start: earliest\n    max_out_of_orderness: 2m",
+        app.topic("shop")
+    ));
+    app.apply_topics(&config);
+    let settings = touchline::config::load(&[config.clone()], []).unwrap();
+    let mut plan = Plan::new(Scenario::Shop, 11);
+    plan.events = Some(20_000);
+    let (_, events_in, counted) = shop(&app, plan, Truth::new(truth_settings(&settings)));
+    let summary = app.run_to_end(&config);
+    // Those that close stand in slices that are open at the end: they may not be counted yet.
+    let open = summary["events_in"].as_u64().unwrap() - events_in;
+    assert!(open <= PARTITIONS as u64, "{summary}");
+    assert_eq!(summary["counted"], counted + open);
+    compare_with_truth(&app);
+    compare_with_replay(&app, &config);
+}
+
+fn compare_with_truth(app: &App) {
+    let (mut form, schemas) = (FinalForm::new(), Schemas::new());
+    for line in app.dump(Topic::Sessions) {
+        let session = decode_session(&schemas, &line.value.unwrap()).unwrap();
+        if session.tenant == "default" {
+            form.add_session(&session);
+        }
+    }
+    for line in app.dump(Topic::CheckoutLifecycle) {
+        let checkout = decode_checkout(&schemas, &line.value.unwrap()).unwrap();
+        if checkout.tenant == "default" {
+            form.add_checkout(&checkout);
+        }
+    }
+    for line in app.dump(Topic::ChannelStage) {
+        let window = decode_window(&schemas, &line.value.unwrap()).unwrap();
+        if window.tenant == "default" {
+            form.add_window(&window);
+        }
+    }
+    assert_eq!(app.dump(Topic::Late), []);
+    form.write(&app.path("found"), &Default::default()).unwrap();
+    for name in FILES {
+        let read = |dir: &str| std::fs::read_to_string(app.path(dir).join(name)).unwrap();
+        let (found, truth) = (read("found"), read("truth"));
+        let differing = found.lines().zip(truth.lines()).find(|(f, t)| f != t);
+        assert_eq!(differing, None, "{name}");
+        assert_eq!(found.lines().count(), truth.lines().count(), "{name}");
+    }
+}
+
+/// Values by key, in the order of the topic.
+type ByKey = BTreeMap<String, Vec<String>>;
+
+/// What a record is a revision of, from its value alone.
+fn key_of(value: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(value).unwrap();
+    let named = ["instance", "session_id", "fingerprint", "key"];
+    if let Some(name) = named.iter().find(|name| value[**name].is_string()) {
+        return value[*name].to_string();
+    }
+    let parts = ["tenant", "window", "start", "length_ms", "dimensions"].map(|n| &value[n]);
+    serde_json::to_string(&parts).unwrap()
+}
+
+fn by_key(values: impl IntoIterator<Item = String>) -> ByKey {
+    let mut all = ByKey::new();
+    for value in values {
+        all.entry(key_of(&value)).or_default().push(value);
+    }
+    all
+}
+
+fn compare_with_replay(app: &App, config: &Path) {
+    let mut lines = Vec::new();
+    for line in app.dump(Topic::Canonical) {
+        write_line(&line, &mut lines);
+    }
+    let (recorded, out) = (app.path("canonical.jsonl"), app.path("replay"));
+    std::fs::write(&recorded, lines).unwrap();
+    let replay = ["replay", "--no-close", "--config"].map(Path::new);
+    let files = [config, "--input".as_ref(), &recorded, "--out".as_ref(), &out];
+    touchline(&[replay.as_slice(), &files].concat());
+    let topics = [Topic::Sessions, Topic::CheckoutLifecycle, Topic::ChannelStage, Topic::Live];
+    for topic in topics {
+        let published = app.dump(topic);
+        let text = |line: RecordedLine| String::from_utf8(line.value.unwrap()).unwrap();
+        let published = by_key(published.into_iter().map(text));
+        let path = out.join(format!("{}.jsonl", topic.default_name()));
+        let replayed = std::fs::read_to_string(path).unwrap();
+        let replayed = by_key(replayed.lines().map(str::to_owned));
+        let differing = published.iter().find(|(key, values)| replayed.get(*key) != Some(*values));
+        let other = differing.map(|(key, _)| replayed.get(key));
+        assert_eq!(differing, None, "{topic:?}: the replay has {other:?}");
+        assert_eq!(published.len(), replayed.len(), "{topic:?}");
+        assert!(!published.is_empty(), "{topic:?}");
+    }
+}
