@@ -13,12 +13,8 @@ mod kafka;
 mod naive;
 mod offline;
 mod properties;
-<<<<<<< HEAD
 mod readme;
 mod realsets;
-mod relay;
-=======
->>>>>>> ra
 mod rollup;
 mod scenarios;
 mod tidy;
