@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use touchline::codec::canonical::{
-    Decoded, Schemas, canonical_with_origin_schema, decode_avro, decode_json_full, encode_avro,
+    CANONICAL_SCHEMA, Decoded, Schemas, decode_avro, decode_json_full, encode_avro,
 };
 use touchline::codec::recorded::RecordedLine;
 use touchline::model::topic::Topic;
@@ -102,7 +102,7 @@ fn produced(values: impl IntoIterator<Item = Option<Vec<u8>>>) -> Vec<Produced> 
 fn every_bad_record_is_rejected_or_filtered_by_name_and_the_rest_goes_on() {
     let app = App::new("e2e-bad", &[("json", 1), ("avro", 1)]);
     let schema = app.path("canonical.avsc");
-    std::fs::write(&schema, canonical_with_origin_schema()).unwrap();
+    std::fs::write(&schema, CANONICAL_SCHEMA).unwrap();
     let config = app.configure(&format!(
         "registry: {{schemas: {{17: {}}}}}\nsources:\n  \
          json: {{topic: {}, format: canonical_json, start: earliest}}\n  \
@@ -219,7 +219,7 @@ impl Registry {
                 if *asked <= REFUSALS {
                     return (503, "{\"error_code\":50301,\"message\":\"out\"}".to_owned());
                 }
-                let schema = canonical_with_origin_schema();
+                let schema = CANONICAL_SCHEMA;
                 return (200, serde_json::json!({"schema": schema}).to_string());
             }
             return match schemas.get(id.wrapping_sub(1)) {

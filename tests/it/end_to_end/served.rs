@@ -174,8 +174,10 @@ fn alertmanager_hears_of_the_present_spike_alone_and_of_its_end() {
     // A small shop has few checkouts in five minutes. The pipeline is followed at ten hours' distance,
     // so that the end of the spike is over when it is told.
     let config = app.configure(&format!(
-        "{}\ntime: {{max_age: 40d, max_drift: 60d}}\nrelay:\n  alertmanagers: [\"{}\"]\n  \
-         max_alert_age: 14h\nrules:\n  CheckoutAbandonmentSpike: {{window: 30m, min_sample: 20}}\n  \
+        "{}\ntime: {{max_age: 40d, max_drift: 60d}}\n\
+         relay: {{alertmanagers: [\"{}\"], max_alert_age: 14h}}\n\
+         figures: {{windows: [{{length: 30m, slide: 1m}}]}}\n\
+         rules:\n  CheckoutAbandonmentSpike: {{window: 30m, min_sample: 20}}\n  \
          ChannelSilent: {{enabled: false}}",
         source(&app),
         alertmanager.url
