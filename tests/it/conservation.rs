@@ -1,7 +1,5 @@
 //! Nothing disappears: both sums, counted in what the topics hold rather than in what was noted down.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use crate::offline::{generated, lines, plan, replayed, replayed_as};
 use std::path::Path;
 use tempfile::TempDir;

@@ -1,6 +1,5 @@
 //! The program on a real broker: sources in, derived topics out, against the truth and a replay.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bad_input;
 mod served;
@@ -62,7 +61,7 @@ fn a_run_gives_the_truth_and_a_replay_of_its_canonical_topic_the_same_bytes() {
         app.topic("shop")
     ));
     app.apply_topics(&config);
-    let settings = touchline::config::load(&[config.clone()], []).unwrap();
+    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
     let mut plan = Plan::new(Scenario::Shop, 11);
     plan.events = Some(20_000);
     let (_, events_in, counted) = shop(&app, plan, Truth::new(truth_settings(&settings)));

@@ -1,7 +1,5 @@
 //! Generated traffic through the folds without Kafka: what the tests of the whole pipeline share.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

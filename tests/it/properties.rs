@@ -1,8 +1,6 @@
 //! Properties of the whole pipeline without Kafka. That no result of the rollup fold depends on how
 //! journey partitions interleave or when they flush stands with its own tests.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use crate::offline::{Fed, assert_same, plan};
 use proptest::prelude::*;
 use std::path::Path;

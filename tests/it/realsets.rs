@@ -1,6 +1,5 @@
 //! Sets of others, through their mapping files and the whole program on a real broker.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use crate::end_to_end::support::{App, Produced, WIDE};
 use crate::ingest::sets::{fixture, rows};
