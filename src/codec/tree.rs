@@ -1,7 +1,7 @@
 //! A decoded value of any shape: what whole records and foreign formats are taken apart from.
 //!
 //! Borrowed from the payload wherever that is possible. Not for the hot path of `journey`, which
-//! reads through a plan ([`super::avro::plan`]) or slot by slot ([`super::json`]).
+//! reads through a plan (`avro::plan`) or slot by slot (`json`).
 
 use std::borrow::Cow;
 

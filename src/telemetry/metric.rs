@@ -9,7 +9,7 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Distribution, with the buckets of [`BUCKETS_SECONDS`].
+    /// Distribution, with the buckets of `BUCKETS_SECONDS`.
     Histogram,
 }
 

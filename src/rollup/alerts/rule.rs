@@ -52,7 +52,7 @@ pub struct Rule {
     pub min_completeness: f64,
 }
 
-/// The detectors; another one is a variant, a line in [`Detector::start`] and a file.
+/// The detectors; another one is a variant, a line in `Detector::start` and a file.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Detector {
     /// A ratio of a cohort above its trailing baseline.
