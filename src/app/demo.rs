@@ -99,7 +99,7 @@ pub fn demo(options: &Options) -> anyhow::Result<(String, Result<(), String>)> {
     let surroundings = Surroundings::start(&settings, &pipeline, &stopped, &options.listen)?;
     let mut story = Story::begin(&plan, surroundings.address);
     let writer = Writer::new(&connection, IN_FLIGHT_BYTES)?;
-    let pace = Pace::new(&settings, &connection, SOURCE_TOPIC, PARTITIONS);
+    let pace = Pace::new(&settings, &connection, SOURCE_TOPIC);
     let mut traffic = Traffic { plan, writer, pace, sent: 0, now: None };
     let ended = traffic.run(&pipeline, options, &stopped, &mut story, since)?;
     traffic.writer.flush(Millis::from_secs(30))?;

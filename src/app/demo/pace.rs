@@ -27,12 +27,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(
-        settings: &Settings,
-        connection: &Connection,
-        source: &str,
-        _partitions: i32,
-    ) -> Pace {
+    pub(super) fn new(settings: &Settings, connection: &Connection, source: &str) -> Pace {
         let of = |topic: Topic, role| (settings.topic(topic).to_owned(), role, Some(topic));
         Pace {
             connection: connection.clone(),
