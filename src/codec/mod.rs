@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`canonical`] | touchpoints and control records, Avro and JSON |
 //! | [`flush`] | what `journey` sends to `rollup` |
+//! | [`checkpoint`] | state entries and checkpoint records on changelog topics |
 //! | [`derived`] | facts to records of the derived topics, and back |
 //! | [`recorded`] | lines and containers of recordings |
 //! | [`schemas`] | the schema files of our topics |
@@ -18,6 +19,7 @@
 
 mod avro;
 pub mod canonical;
+pub mod checkpoint;
 pub mod derived;
 mod encode;
 mod fields;

@@ -6,6 +6,7 @@
 //! whatever the batch sizes and commit points.
 
 pub mod progress;
+pub mod state;
 
 use crate::model::figures::Flush;
 use crate::model::ids::PartitionId;
