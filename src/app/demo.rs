@@ -61,6 +61,8 @@ fn configuration(bootstrap: &str) -> String {
     format!(
         "app: {{name: demo}}\n\
          kafka: {{bootstrap.servers: \"{bootstrap}\"}}\n\
+         # The embedded broker has no transactions.\n\
+         delivery: {{mode: at_least_once}}\n\
          sources: {{shop: {{topic: {SOURCE_TOPIC}, format: canonical_json, start: earliest}}}}\n\
          # The traffic is of a fixed day, so that a seed always shows the same.\n\
          time: {{max_age: 36500d}}\n"

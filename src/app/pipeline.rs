@@ -1,7 +1,8 @@
 //! The roles at work on one cluster: started downstream first, finished upstream first.
 //!
-//! Nothing is kept across a restart yet, so a run of all roles is self-contained: it reads the sources
-//! from their configured start, and its internal topics from the end that they had when it began.
+//! Exactly once, every role goes on where its group's committed offsets and its changelog say. At least
+//! once nothing is kept, so a run of all roles is self-contained: it reads the sources from their
+//! configured start, and its internal topics from the end that they had when it began.
 
 use super::ingest_parts::sources;
 use super::observer::{SourceExport, ToMetrics};
@@ -12,16 +13,18 @@ use super::tasks::context::Context as Tasks;
 use super::tasks::ingest::Ingests;
 use super::tasks::journey::Journeys;
 use super::tasks::rollup::Rollups;
-use crate::config::{self, IngestMode, Settings};
+use crate::config::{self, DeliveryMode, IngestMode, Settings};
 use crate::http::Health;
 use crate::kafka::client::{self, Connection};
-use crate::kafka::group::{self, Assignment, Ends, Handle, Resume};
+use crate::kafka::exactly::core::Identity;
+use crate::kafka::group::{self, Assignment, Delivery, Ends, ExactlyOnce, Handle, Resume};
 use crate::kafka::task::TaskFactory;
 use crate::kafka::{Source, Start};
 use crate::model::topic::Topic;
 use crate::relay::view::View;
 use crate::telemetry::Metrics;
 use anyhow::{Context as _, bail};
+use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,6 +52,9 @@ impl Role {
         }
     }
 }
+
+/// Generation of all state: a reset starts another.
+const GENERATION: u64 = 1;
 
 /// Topics that the relay reads.
 const RELAYED: [Topic; 4] =
@@ -95,6 +101,12 @@ impl Pipeline {
         let whole = Role::ALL.iter().all(|role| roles.contains(role));
         let source_ends = ends_of(connection, settings.sources.values().map(|s| s.topic.as_str()))?;
         let own = ends_of(connection, own_topics(settings, direct))?;
+        let keeps = settings.delivery.mode == DeliveryMode::ExactlyOnce;
+        if keeps {
+            let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| has(*role));
+            let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
+            ends_of(connection, changelogs.iter().map(String::as_str))?;
+        }
         let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
         let mut pipeline = Pipeline {
             tasks: Arc::new(tasks),
@@ -107,17 +119,18 @@ impl Pipeline {
             source_ends,
             exported: SourceExport::default(),
         };
-        let assignment = if whole { Assignment::Fixed } else { Assignment::Group };
+        let alone = whole && !keeps;
+        let assignment = if alone { Assignment::Fixed } else { Assignment::Group };
         let internal = |topic: Topic| {
             let name = settings.topic(topic);
-            let start = match (whole, own.get(name)) {
+            let start = match (alone, own.get(name)) {
                 (true, Some(ends)) => Start::At(ends.clone()),
                 _ => Start::Earliest,
             };
             vec![Source::new(name, start)]
         };
         if has(Role::Relay) {
-            let from = if whole { From::Ends(own.clone()) } else { From::Beginning };
+            let from = if alone { From::Ends(own.clone()) } else { From::Beginning };
             pipeline.relay = Some(Relay::start(settings, connection, &from, schemas, view)?);
         }
         if has(Role::Rollup) {
@@ -153,6 +166,10 @@ impl Pipeline {
             Role::Rollup | Role::Relay => workers.rollup,
         };
         settings.assignment = assignment;
+        if self.settings.delivery.mode == DeliveryMode::ExactlyOnce {
+            settings.commit_interval = self.settings.delivery.commit_interval;
+            settings.delivery = Delivery::ExactlyOnce(self.exactly_once(role)?);
+        }
         settings.resume = match role {
             Role::Ingest => Resume::AtPosition,
             _ => Resume::AtStart,
@@ -164,14 +181,45 @@ impl Pipeline {
         Ok(())
     }
 
-    fn journey_partitions(&self, own: &Ends) -> anyhow::Result<i32> {
-        let name = match self.settings.ingest {
-            IngestMode::Canonical => self.settings.topic(Topic::Canonical),
+    fn exactly_once(&self, role: Role) -> anyhow::Result<ExactlyOnce> {
+        let delivery = &self.settings.delivery;
+        let input = match role {
+            Role::Journey => Some(self.journey_input()?.to_owned()),
+            Role::Rollup => Some(self.settings.topic(Topic::Rollup).to_owned()),
+            Role::Ingest | Role::Relay => None,
+        };
+        let input_partitions = match &input {
+            Some(topic) => client::partitions(&self.connection, topic)?,
+            None => 0,
+        };
+        let named = self.settings.app.instance.as_deref().map(str::to_owned);
+        Ok(ExactlyOnce {
+            instance: named.unwrap_or_else(host_name),
+            changelog: input.map(|_| self.settings.changelog(role.name())),
+            identity: Identity {
+                generation: GENERATION,
+                topic_id: CompactString::default(),
+                fingerprint: self.settings.fold_fingerprint(),
+                input_partitions,
+            },
+            checkpoint_interval: delivery.checkpoint_interval,
+            static_membership: delivery.static_membership,
+        })
+    }
+
+    /// The topic that journey tasks read.
+    fn journey_input(&self) -> anyhow::Result<&str> {
+        match self.settings.ingest {
+            IngestMode::Canonical => Ok(self.settings.topic(Topic::Canonical)),
             IngestMode::Direct => match self.settings.sources.values().next() {
-                Some(source) => &source.topic,
+                Some(source) => Ok(&source.topic),
                 None => bail!("there is no source: name one under sources"),
             },
-        };
+        }
+    }
+
+    fn journey_partitions(&self, own: &Ends) -> anyhow::Result<i32> {
+        let name = self.journey_input()?;
         count(own.get(name).or(self.source_ends.get(name)), name)
     }
 
@@ -343,6 +391,16 @@ impl Pipeline {
             true => Health::Not("the relay has not read its topics to the end yet".to_owned()),
             false => Health::Ok,
         }
+    }
+}
+
+/// The name of this host, as the kernel has it.
+fn host_name() -> String {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = named.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    match named.trim() {
+        "" => "local".to_owned(),
+        name => name.to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `topics`: what the configuration needs, against what exists.
 
-use crate::config::{IngestMode, Settings};
-use crate::kafka::client::Connection;
+use crate::config::{DeliveryMode, IngestMode, Settings};
+use crate::kafka::client::{self, Connection};
 use crate::kafka::topics::{self, Access, Change, Cleanup, Wanted};
 use crate::model::topic::Topic;
 use anyhow::bail;
@@ -35,9 +35,15 @@ pub fn apply(settings: &Settings) -> anyhow::Result<String> {
 }
 
 fn changes(settings: &Settings) -> anyhow::Result<Vec<Change>> {
-    let wanted = wanted(settings);
+    let connection = Connection::new(settings.kafka.clone());
+    let direct = match settings.ingest {
+        IngestMode::Direct => settings.sources.values().next(),
+        IngestMode::Canonical => None,
+    };
+    let direct = direct.and_then(|source| client::partitions(&connection, &source.topic).ok());
+    let wanted = wanted(settings, direct);
     let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
-    let existing = topics::existing(&Connection::new(settings.kafka.clone()), &names)?;
+    let existing = topics::existing(&connection, &names)?;
     Ok(topics::plan(&wanted, &existing))
 }
 
@@ -46,7 +52,7 @@ fn needed(settings: &Settings) -> impl Iterator<Item = Topic> {
     Topic::ALL.into_iter().filter(move |t| !(direct && *t == Topic::Canonical))
 }
 
-fn wanted(settings: &Settings) -> Vec<Wanted> {
+fn wanted(settings: &Settings, direct_partitions: Option<i32>) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> =
         settings.sources.values().map(|source| Wanted::source(&source.topic)).collect();
     for topic in needed(settings) {
@@ -60,7 +66,25 @@ fn wanted(settings: &Settings) -> Vec<Wanted> {
         let copies = Some(set.replication_factor).filter(|n| *n > 0);
         wanted.push(Wanted::ours(&set.name, set.partitions, copies, cleanup, retention));
     }
+    wanted.extend(changelogs(settings, direct_partitions));
     wanted
+}
+
+/// Topics that keep the state of the folds: as many partitions as their input has.
+fn changelogs(settings: &Settings, direct_partitions: Option<i32>) -> Vec<Wanted> {
+    if settings.delivery.mode == DeliveryMode::AtLeastOnce {
+        return Vec::new();
+    }
+    let of = |topic: Topic| settings.topics.get(&topic);
+    let copies = of(Topic::Rollup).map(|t| t.replication_factor).filter(|n| *n > 0);
+    let journey = direct_partitions.or(of(Topic::Canonical).map(|t| t.partitions));
+    let rollup = of(Topic::Rollup).map(|t| t.partitions);
+    let roles = [("journey", journey), ("rollup", rollup)];
+    let changelog = |(role, partitions): (&str, Option<i32>)| {
+        let name = settings.changelog(role);
+        Some(Wanted::changelog(&name, partitions?, copies))
+    };
+    roles.into_iter().filter_map(changelog).collect()
 }
 
 fn access(settings: &Settings) -> Access {
@@ -75,9 +99,11 @@ fn access(settings: &Settings) -> Access {
         Topic::AlertsActive,
     ];
     let internal = read.iter().map(|t| settings.topic(*t).to_owned()).filter(|n| own.contains(n));
+    let changelogs: Vec<String> =
+        changelogs(settings, Some(1)).into_iter().map(|wanted| wanted.name).collect();
     Access {
-        reads: sources.chain(internal).collect(),
-        writes: own.clone(),
+        reads: sources.chain(internal).chain(changelogs.clone()).collect(),
+        writes: own.iter().cloned().chain(changelogs).collect(),
         application: settings.app.name.to_string(),
     }
 }

@@ -139,12 +139,16 @@ fn settings(root: View<'_>, effective: String, problems: &mut Problems) -> Setti
     let limits = root.get("limits");
     let workers = root.get("workers");
     Settings {
-        app: AppSettings { name: root.get("app").get("name").text() },
+        app: AppSettings {
+            name: root.get("app").get("name").text(),
+            instance: root.get("app").get("instance").str().map(Into::into),
+        },
         kafka: read::kafka(root),
         registry: registry(root.get("registry"), problems),
         ingest: read::ingest(root),
         sources: sources(root, &taxonomy, problems),
         topics: read::topics(root),
+        delivery: read::delivery(root),
         time: read::time(root),
         sessions: read::sessions(root),
         checkout: read::checkout(root),

@@ -64,6 +64,19 @@ pub(super) fn topics(root: View<'_>) -> BTreeMap<Topic, TopicSettings> {
     Topic::ALL.into_iter().map(topic).collect()
 }
 
+pub(super) fn delivery(root: View<'_>) -> DeliverySettings {
+    let view = root.get("delivery");
+    DeliverySettings {
+        mode: match view.get("mode").str() {
+            Some("at_least_once") => DeliveryMode::AtLeastOnce,
+            _ => DeliveryMode::ExactlyOnce,
+        },
+        commit_interval: view.get("commit_interval").duration(),
+        checkpoint_interval: view.get("checkpoint_interval").duration(),
+        static_membership: view.get("static_membership").bool(),
+    }
+}
+
 pub(super) fn time(root: View<'_>) -> TimeSettings {
     let view = root.get("time");
     TimeSettings {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub sources: BTreeMap<CompactString, SourceSettings>,
     /// Our own topics; every one is there.
     pub topics: BTreeMap<Topic, TopicSettings>,
+    /// What is promised about restarts.
+    pub delivery: DeliverySettings,
     /// Slices, lateness, bounds.
     pub time: TimeSettings,
     /// Sessions.
@@ -68,6 +70,22 @@ impl Settings {
         self.topics.get(&topic).map_or(topic.default_name(), |t| &t.name)
     }
 
+    /// Topic that keeps the state of a role: `<app>.<role>.changelog`.
+    pub fn changelog(&self, role: &str) -> String {
+        format!("{}.{role}.changelog", self.app.name)
+    }
+
+    /// Fingerprint of everything that the folds see of the configuration.
+    pub fn fold_fingerprint(&self) -> u128 {
+        let Settings { ingest, time, sessions, checkout, deduplication, identity, .. } = self;
+        let Settings { figures, flush, taxonomy, register, rules, .. } = self;
+        let bounds: Vec<_> =
+            self.sources.iter().map(|(name, s)| (name, s.max_out_of_orderness)).collect();
+        let seen = (ingest, time, sessions, checkout, deduplication, identity, figures, flush);
+        let text = format!("{seen:?} {taxonomy:?} {register:?} {rules:?} {bounds:?}");
+        xxhash_rust::xxh3::xxh3_128(text.as_bytes())
+    }
+
     /// Consumer group of a role: `<app>.<role>`.
     pub fn group(&self, role: &str) -> String {
         format!("{}.{role}", self.app.name)
@@ -79,6 +97,30 @@ impl Settings {
 pub struct AppSettings {
     /// Begins the names of consumer groups and internal topics.
     pub name: CompactString,
+    /// This process among those of the application; `None`: the host's name.
+    pub instance: Option<CompactString>,
+}
+
+/// Section `delivery`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeliverySettings {
+    /// Transactions and state, or neither.
+    pub mode: DeliveryMode,
+    /// Time between two commits.
+    pub commit_interval: Millis,
+    /// Time between two checkpoints of a partition's state.
+    pub checkpoint_interval: Millis,
+    /// Whether a restart within the session keeps its partitions.
+    pub static_membership: bool,
+}
+
+/// What is promised about restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeliveryMode {
+    /// Inputs, outputs and state move on together: a restart changes nothing.
+    ExactlyOnce,
+    /// Nothing is kept across restarts; every run starts where the configuration says.
+    AtLeastOnce,
 }
 
 /// Section `registry`.

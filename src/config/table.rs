@@ -16,6 +16,7 @@ pub(super) const SETTINGS: Shape = Object(&[
     key("ingest", Choice(&["canonical", "direct"]), "Whether the role ingest runs or is skipped."),
     key("sources", Table(&Object(SOURCE)), "Topics to read touchpoints from, by name."),
     key("topics", Object(TOPICS), "Our own topics, by role."),
+    key("delivery", Object(DELIVERY), "What is promised about restarts."),
     key("time", Object(TIME), "Slices, lateness, idleness and bounds of event time."),
     key("sessions", Object(SESSIONS), "When a session ends."),
     key("checkout", Object(CHECKOUT), "When a checkout or a cart is abandoned."),
@@ -37,8 +38,21 @@ const COUNT: Shape = Integer { min: 1, max: i64::MAX };
 const ABOVE_ZERO: Shape = Number { above: 0.0, below: f64::INFINITY };
 const SHARE: Shape = Number { above: 0.0, below: 1.0 };
 
-const APP: &[Key] =
-    &[key("name", Text, "Begins the names of consumer groups and internal topics.")];
+const APP: &[Key] = &[
+    key("name", Text, "Begins the names of consumer groups and internal topics."),
+    optional("instance", Text, "This process among those of the application; absent: host name."),
+];
+
+const DELIVERY: &[Key] = &[
+    key(
+        "mode",
+        Choice(&["exactly_once", "at_least_once"]),
+        "Transactions and state, or neither: for brokers without transactions.",
+    ),
+    key("commit_interval", POSITIVE, "Time between two commits."),
+    key("checkpoint_interval", POSITIVE, "Time between two checkpoints of a partition's state."),
+    key("static_membership", Bool, "Whether a restart within the session keeps its partitions."),
+];
 
 const REGISTRY: &[Key] = &[
     optional("url", Url, "Address of the schema registry; absent: none, and topics are JSON."),

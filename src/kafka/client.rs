@@ -67,6 +67,15 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     ("reconnect.backoff.max.ms", "2000"),
 ];
 
+/// What transactions need: outputs come in bursts, so waiting for more only stalls the commit, and a
+/// dead worker's transaction must not block readers for long.
+const TRANSACTIONAL: [(&str, &str); 4] = [
+    ("linger.ms", "0"),
+    ("retry.backoff.ms", "5"),
+    ("transaction.timeout.ms", "10000"),
+    ("message.timeout.ms", "9000"),
+];
+
 /// How to reach one cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Connection(BTreeMap<String, String>);
@@ -140,6 +149,18 @@ impl Connection {
             config.set(name, value);
         }
         self.apply(&mut config, &PRODUCER_FIXED);
+        config
+    }
+
+    /// Properties of a transactional producer.
+    pub(super) fn transactional(&self, id: &str, in_flight_bytes: usize) -> ClientConfig {
+        let mut config = self.producer();
+        for (name, value) in TRANSACTIONAL {
+            config.set(name, value);
+        }
+        config.set("transactional.id", id);
+        let kib = (in_flight_bytes / 512).max(4_096);
+        config.set("queue.buffering.max.kbytes", kib.to_string());
         config
     }
 

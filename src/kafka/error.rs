@@ -42,6 +42,15 @@ pub enum Error {
         /// What the client says.
         reason: String,
     },
+    /// Another process uses the same transactional ids.
+    #[error(
+        "this worker was fenced three times in a row ({reason}): another process runs with the same \
+         application and instance name; give each its own `app.instance`"
+    )]
+    Fenced {
+        /// What the client says.
+        reason: String,
+    },
     /// A task gave up.
     #[error("the {role} task of {at} stopped: {reason}")]
     Task {

@@ -4,15 +4,19 @@ use super::batch::BatchConsumer;
 use super::client::{Connection, property_error};
 use super::commit::AckedCommit;
 use super::error::Error;
+use super::exactly;
+use super::exactly::committer::Committer;
+use super::exactly::core::{Core, Identity};
+use super::exactly::worker::ExactWorker;
 use super::health::{Health, Monitor};
 use super::observer::WorkerObserver;
-use super::slot::Slot;
 use super::start::{Source, settle};
 use super::task::{TaskFactory, TopicPartition};
 use super::worker::{Surroundings, Worker};
 use crate::clock::Moment;
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +49,30 @@ pub enum Resume {
     AtPosition,
 }
 
+/// What workers promise.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// Positions are committed after outputs; nothing is kept across restarts.
+    AtLeastOnce,
+    /// Inputs, outputs and state move on together.
+    ExactlyOnce(ExactlyOnce),
+}
+
+/// Settings of exactly-once delivery.
+#[derive(Clone, Debug)]
+pub struct ExactlyOnce {
+    /// Name of this process among those of the application: transactional ids follow from it.
+    pub instance: String,
+    /// Topic that keeps the state; `None` for tasks without any.
+    pub changelog: Option<String>,
+    /// What the state belongs to.
+    pub identity: Identity,
+    /// Time between two checkpoints of a partition.
+    pub checkpoint_interval: Millis,
+    /// Keep the membership over a restart, for as long as the session lasts.
+    pub static_membership: bool,
+}
+
 /// What the workers of a role need to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -73,6 +101,8 @@ pub struct Settings {
     pub prefetch_bytes: usize,
     /// How often offsets are committed.
     pub commit_interval: Millis,
+    /// What is promised.
+    pub delivery: Delivery,
 }
 
 impl Settings {
@@ -96,6 +126,7 @@ impl Settings {
             in_flight_bytes: 16 << 20,
             prefetch_bytes: 32 << 20,
             commit_interval: Millis::from_secs(1),
+            delivery: Delivery::AtLeastOnce,
         }
     }
 }
@@ -176,13 +207,15 @@ impl Shared {
         self.change(at, |p| p.done = Some(next));
     }
 
-    /// Takes over how far slots have folded.
-    pub(super) fn seen(&self, slots: &[Slot]) {
+    /// Takes over how far partitions have been folded, and whether to their end.
+    pub(super) fn seen<'a>(
+        &self,
+        partitions: impl Iterator<Item = (&'a TopicPartition, Option<NextOffset>, bool)>,
+    ) {
         let mut positions = self.positions();
         let mut changed = false;
-        for slot in slots {
-            let Some(position) = positions.get_mut(&slot.at) else { continue };
-            let (folded, caught_up) = (slot.next(), slot.caught_up());
+        for (at, folded, caught_up) in partitions {
+            let Some(position) = positions.get_mut(at) else { continue };
             changed |= position.folded != folded || position.caught_up != caught_up;
             (position.folded, position.caught_up) = (folded, caught_up);
         }
@@ -220,11 +253,18 @@ pub fn start(
 ) -> Result<Handle, Error> {
     let starts = settle(&settings.connection, &settings.sources)?;
     let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
-    tracing::info!(
-        role = settings.role,
-        ?topics,
-        "reading from the configured start: committed offsets serve the monitoring of lag alone"
-    );
+    match settings.delivery {
+        Delivery::AtLeastOnce => tracing::info!(
+            role = settings.role,
+            ?topics,
+            "at least once: reading from the configured start, nothing is kept across restarts"
+        ),
+        Delivery::ExactlyOnce(_) => tracing::info!(
+            role = settings.role,
+            ?topics,
+            "exactly once: reading from where the last commit left off"
+        ),
+    }
     let around = Surroundings {
         settings: Arc::new(settings),
         starts: Arc::new(starts),
@@ -238,10 +278,78 @@ pub fn start(
     let mut handle = Handle { role, shared, monitor, threads: Vec::new() };
     let count = around.settings.workers.clamp(1, around.starts.len().max(1));
     for number in 0..count {
-        let worker = prepare(&around, number, count)?;
-        handle.threads.push(spawn(worker, &around, number)?);
+        let run: Work = match &around.settings.delivery {
+            Delivery::AtLeastOnce => {
+                let mut worker = prepare(&around, number, count)?;
+                Box::new(move || worker.run())
+            }
+            Delivery::ExactlyOnce(exactly) => {
+                let mut worker = prepare_exactly(&around, exactly, number, count)?;
+                Box::new(move || worker.run())
+            }
+        };
+        handle.threads.push(spawn(run, &around, number)?);
     }
     Ok(handle)
+}
+
+/// What a worker's thread does.
+type Work = Box<dyn FnMut() -> Result<(), Error> + Send>;
+
+fn consumer(
+    around: &Surroundings,
+    config: &mut ClientConfig,
+    count: usize,
+) -> Result<BatchConsumer, Error> {
+    let settings = &around.settings;
+    let own = around.starts.len().div_ceil(count).max(1);
+    let kib = (settings.prefetch_bytes / 1_024 / own).max(1_024);
+    config.set("queued.max.messages.kbytes", kib.to_string());
+    config.set("statistics.interval.ms", "5000");
+    BatchConsumer::new(config, settings.poll_records, around.monitor.clone())
+        .map_err(|e| property_error(&e))
+}
+
+fn subscribe(consumer: &BatchConsumer, settings: &Settings) -> Result<(), Error> {
+    let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
+    consumer.client().subscribe(&topics).map_err(|e| Error::broker("subscribing to topics", e))
+}
+
+fn prepare_exactly(
+    around: &Surroundings,
+    exactly: &ExactlyOnce,
+    number: usize,
+    count: usize,
+) -> Result<ExactWorker, Error> {
+    let settings = &around.settings;
+    let id = format!("{}-{}-{number}", settings.group, exactly.instance);
+    let mut config = settings.connection.consumer(&settings.group);
+    config.set("client.id", &id);
+    if exactly.static_membership {
+        config.set("group.instance.id", &id);
+    }
+    let consumer = consumer(around, &mut config, count)?;
+    let core = Core::new(
+        exactly::core::Settings {
+            role: settings.role,
+            committer: id.as_str().into(),
+            changelog: exactly.changelog.as_deref().map(Into::into),
+            identity: exactly.identity.clone(),
+            commit_interval: settings.commit_interval,
+            checkpoint_interval: exactly.checkpoint_interval,
+            in_flight_bytes: settings.in_flight_bytes,
+        },
+        around.factory.clone(),
+    );
+    // Before the group hands out partitions: what a dead predecessor left open ends here.
+    let committer = Committer::start(
+        &settings.connection,
+        &id,
+        settings.in_flight_bytes,
+        around.monitor.clone(),
+    )?;
+    subscribe(&consumer, settings)?;
+    Ok(ExactWorker::new(around.clone(), consumer, core, committer))
 }
 
 fn prepare(
@@ -251,23 +359,14 @@ fn prepare(
 ) -> Result<Worker<AckedCommit>, Error> {
     let settings = &around.settings;
     let mut config = settings.connection.consumer(&settings.group);
-    let own = around.starts.len().div_ceil(count).max(1);
-    let kib = (settings.prefetch_bytes / 1_024 / own).max(1_024);
-    config.set("queued.max.messages.kbytes", kib.to_string());
-    config.set("statistics.interval.ms", "5000");
-    let consumer = BatchConsumer::new(&config, settings.poll_records, around.monitor.clone())
-        .map_err(|e| property_error(&e))?;
+    let consumer = consumer(around, &mut config, count)?;
     let mut config = settings.connection.producer();
     let kib = (settings.in_flight_bytes / 512).max(4_096);
     config.set("queue.buffering.max.kbytes", kib.to_string());
     let commit = AckedCommit::new(&config, settings.commit_interval, around.monitor.clone())?;
     match settings.assignment {
         Assignment::Group => {
-            let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
-            consumer
-                .client()
-                .subscribe(&topics)
-                .map_err(|e| Error::broker("subscribing to topics", e))?;
+            subscribe(&consumer, settings)?;
             Ok(Worker::new(around.clone(), consumer, commit))
         }
         Assignment::Fixed => {
@@ -286,15 +385,11 @@ struct Thread {
     over: Receiver<()>,
 }
 
-fn spawn(
-    mut worker: Worker<AckedCommit>,
-    around: &Surroundings,
-    number: usize,
-) -> Result<Thread, Error> {
+fn spawn(mut work: Work, around: &Surroundings, number: usize) -> Result<Thread, Error> {
     let (shared, role) = (around.shared.clone(), around.settings.role);
     let (say, over): (SyncSender<()>, _) = sync_channel(1);
     let run = move || {
-        let result = catch_unwind(AssertUnwindSafe(|| worker.run())).unwrap_or_else(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(&mut work)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
             Err(Error::Panic { role: role.to_owned(), reason: text.to_owned() })
@@ -305,7 +400,7 @@ fn spawn(
         }
         // The receiver may have given up on us.
         let _told = say.send(());
-        drop(worker);
+        drop(work);
     };
     let handle = std::thread::Builder::new()
         .name(format!("{role}-{number}"))

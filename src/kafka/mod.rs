@@ -9,6 +9,7 @@
 //! | [`task`] | what a worker runs, and the records that go in and out |
 //! | [`group`] | starts the workers of one role; the handle to watch, finish and stop them |
 //! | `worker`, `slot`, `commit`, `batch` | one worker: its loop, its partitions, its commit step, its consumer |
+//! | [`exactly`] | the worker that delivers exactly once |
 //! | [`observer`], [`health`] | what a worker tells about itself |
 //! | [`reader`], [`writer`] | a plain tailing reader and a plain writer, for the relay, the generator and tests |
 //! | [`topics`] | topics and access rights that are needed, against those that exist |
@@ -17,9 +18,12 @@
 //!
 //! # Delivery
 //!
-//! At least once, within one run: a position is committed only when every output that rests on it or
-//! on an earlier record has been acknowledged by all in-sync replicas. Committed offsets serve the
-//! monitoring of lag alone: nothing is kept across restarts, every run begins at the configured start.
+//! Exactly once ([`exactly`]): inputs, outputs and state move on together, in transactions; a restart
+//! goes on where the last one left off.
+//!
+//! At least once, for brokers without transactions: a position is committed only when every output that
+//! rests on it or on an earlier record has been acknowledged by all in-sync replicas. Nothing is kept
+//! across restarts: every run begins at the configured start.
 //!
 //! # Limits
 //!
@@ -32,6 +36,7 @@ pub mod client;
 mod commit;
 pub mod embedded;
 mod error;
+pub mod exactly;
 pub mod group;
 pub mod health;
 pub mod observer;

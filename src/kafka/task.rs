@@ -1,6 +1,7 @@
 //! What a worker runs: tasks, and the records that go in and out of them.
 
 use super::batch::MessageHeaders;
+use crate::engine::state::Checkpointed;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::observation::Observation;
 use crate::model::time::{EventTime, Millis};
@@ -132,9 +133,22 @@ pub struct Produced {
     pub records: Vec<OutRecord>,
     /// Things worth counting.
     pub observations: Vec<Observation>,
+    /// The record was folded before a restart: it is folded again for the state alone. What it
+    /// produces is dropped, and nothing of it is counted a second time.
+    pub replaying: bool,
+    /// Set by a task if a reader waits for what it says: it is committed at once.
+    pub urgent: bool,
 }
 
 impl Produced {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.observations.clear();
+        self.replaying = false;
+        self.urgent = false;
+    }
+
     /// How much is in it, for [`Produced::rewind`].
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.records.len(), self.observations.len())
@@ -191,6 +205,16 @@ pub trait Task: Send {
 
     /// End of a bounded run: everything up to the recorded end has been folded. Called once, last.
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError>;
+
+    /// Its state, if it has any beyond its position; then it can be restored.
+    fn state(&mut self) -> Option<&mut dyn Checkpointed> {
+        None
+    }
+
+    /// Number of the last side input that it applied: a tick or a seal, which no log holds.
+    fn side_inputs(&self) -> u64 {
+        0
+    }
 
     /// How far it has got.
     fn progress(&self) -> TaskProgress {

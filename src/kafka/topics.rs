@@ -72,6 +72,14 @@ impl Wanted {
         Wanted { name: name.to_owned(), partitions: Some(partitions), replication, configs }
     }
 
+    /// A topic that keeps state: it is never cut, and tombstones free what they delete within a day.
+    pub fn changelog(name: &str, partitions: i32, replication: Option<i32>) -> Wanted {
+        let mut wanted = Wanted::ours(name, partitions, replication, Cleanup::Compact, -1);
+        let more = [("retention.ms", "-1"), ("segment.ms", "3600000")];
+        wanted.configs.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        wanted
+    }
+
     /// A topic that others own and we read: it must be there.
     pub fn source(name: &str) -> Wanted {
         Wanted {

@@ -307,7 +307,7 @@ impl<C: CommitStep> Worker<C> {
         }
         std::mem::swap(&mut self.step.outputs, &mut self.out.records);
         self.step.positions.extend(self.slots.iter_mut().filter_map(Slot::take_position));
-        shared.seen(&self.slots);
+        shared.seen(self.slots.iter().map(|slot| (&slot.at, slot.next(), slot.caught_up())));
         if self.step.outputs.is_empty() && self.step.positions.is_empty() {
             return Ok(());
         }

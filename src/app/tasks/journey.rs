@@ -5,7 +5,7 @@ use super::decode::{Decoder, Undecoded};
 use crate::app::parts::Parts;
 use crate::codec::canonical::Decoded;
 use crate::codec::derived::Produce;
-use crate::engine::{Fold, Output, Tick};
+use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{Input, Journey};
 use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
 use crate::model::ids::PartitionId;
@@ -67,12 +67,18 @@ impl JourneyTask {
         if self.outputs.is_empty() {
             return;
         }
+        if out.replaying {
+            // All of it was published and counted before.
+            self.outputs.clear();
+            return;
+        }
         let mut totals = self.context.totals();
         for output in &self.outputs {
             totals.observe_journey(output);
         }
         drop(totals);
         for output in self.outputs.drain(..) {
+            out.urgent |= matches!(output, Output::Fact(Fact::Flush(..)));
             match output {
                 Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
                 Output::Observation(observation) => {
@@ -83,6 +89,9 @@ impl JourneyTask {
     }
 
     fn set_aside(&mut self, record: &Record<'_>, reject: &Reject, out: &mut Produced) {
+        if out.replaying {
+            return;
+        }
         out.records.push(self.context.dead_letter(record, reject));
         let mut totals = self.context.totals();
         let name = self.direct.as_deref().unwrap_or(record.topic);
@@ -103,6 +112,9 @@ impl Task for JourneyTask {
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
         self.ticked = Millis::ZERO;
         let Some(value) = record.value else {
+            if out.replaying {
+                return Ok(());
+            }
             let mut totals = self.context.totals();
             let name = self.direct.as_deref().unwrap_or(record.topic);
             let counts = totals.sources.entry(name.to_owned()).or_default();

@@ -4,7 +4,7 @@ use super::context::Context;
 use crate::app::parts::Parts;
 use crate::codec::derived::Produce;
 use crate::codec::flush;
-use crate::engine::{Fold, Output};
+use crate::engine::{Fact, Fold, Output};
 use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
 use crate::model::ids::PartitionId;
 use crate::model::time::Millis;
@@ -48,12 +48,18 @@ impl Task for RollupTask {
             TaskError::Fatal(format!("{topic}/{partition} offset {offset} is no flush: {e}"))
         })?;
         self.rollup.fold(Input::Flush(&flush), &mut self.outputs);
+        if out.replaying {
+            // All of it was published and counted before.
+            self.outputs.clear();
+            return Ok(());
+        }
         let mut totals = self.context.totals();
         for output in &self.outputs {
             totals.observe_rollup(output);
         }
         drop(totals);
         for output in self.outputs.drain(..) {
+            out.urgent |= matches!(output, Output::Fact(Fact::Alert(_)));
             match output {
                 Output::Fact(fact) => self.context.produce(&fact, &mut self.scratch, out),
                 Output::Observation(observation) => {

@@ -1,0 +1,298 @@
+//! Does transactions, on a thread of its own: the worker goes on folding meanwhile.
+//!
+//! The classes of errors, as the client tells them: *retriable*: the same call again (after a time-out
+//! nothing else is legal); *abortable*: abort, and the worker sends again what is still its own;
+//! anything else, fenced among it: nobody knows, so the producer is made anew, which ends whatever its
+//! predecessor left open, and the worker finds out by the committed offset.
+
+use super::core::{Outcome, Transaction};
+use crate::clock::Moment;
+use crate::kafka::client::{ASK_TIMEOUT, Connection, property_error};
+use crate::kafka::commit::base_record;
+use crate::kafka::error::Error;
+use crate::kafka::health::Monitor;
+use crate::kafka::task::OutRecord;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// One call; a time-out repeats it.
+const CALL: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
+/// Fences in a row after which another process with the same name must be assumed.
+const FENCES_MOST: u32 = 3;
+
+/// What one worker hands to its committer.
+struct Job {
+    transaction: Transaction,
+    group: ConsumerGroupMetadata,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) outcome: Result<Outcome, Error>,
+    pub(crate) secs: f64,
+}
+
+/// A transactional producer on its thread.
+pub(crate) struct Committer {
+    jobs: SyncSender<Job>,
+    reports: Receiver<Report>,
+    stopped: Arc<AtomicBool>,
+}
+
+struct Reports(Arc<Monitor>);
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.note(&format!("{error}: {reason}"));
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    /// A record that could not be delivered makes the transaction abortable: the commit says so.
+    fn delivery(&self, result: &DeliveryResult<'_>, _: usize) {
+        if let Err((error, _)) = result {
+            self.0.note(&format!("an output was not delivered: {error}"));
+        }
+    }
+}
+
+impl Committer {
+    /// Starts the thread; initialising the transactional id ends what a predecessor left open.
+    pub(crate) fn start(
+        connection: &Connection,
+        id: &str,
+        in_flight_bytes: usize,
+        monitor: Arc<Monitor>,
+    ) -> Result<Committer, Error> {
+        let config = connection.transactional(id, in_flight_bytes);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (jobs, taken): (SyncSender<Job>, Receiver<Job>) = sync_channel(1);
+        let (say, reports) = sync_channel(1);
+        let mut work =
+            Work { config, monitor, producer: None, fences: 0, stopped: stopped.clone() };
+        // Fails early if a property is wrong or the cluster refuses.
+        work.producer()?;
+        let run = move || {
+            while let Ok(job) = taken.recv() {
+                let since = Moment::now();
+                let outcome = work.transact(&job);
+                let report = Report { outcome, secs: since.elapsed_secs() };
+                drop(job);
+                if say.send(report).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name(format!("commit {id}")).spawn(run).map_err(|e| {
+            Error::System(format!("a thread for commits could not be started: {e}"))
+        })?;
+        Ok(Committer { jobs, reports, stopped })
+    }
+
+    /// Hands over a transaction; the last one must have been reported.
+    pub(crate) fn submit(&self, transaction: Transaction, group: ConsumerGroupMetadata) {
+        // The thread ends only with us.
+        let _taken = self.jobs.send(Job { transaction, group });
+    }
+
+    /// What became of the last one; waits up to `wait`.
+    pub(crate) fn report(&self, wait: Duration) -> Option<Report> {
+        match self.reports.recv_timeout(wait) {
+            Ok(report) => Some(report),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Report {
+                outcome: Err(Error::System("the thread for commits is gone".to_owned())),
+                secs: 0.0,
+            }),
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Why a transaction was not committed.
+enum Refused {
+    Abort(KafkaError),
+    Unknown(KafkaError),
+}
+
+struct Work {
+    config: ClientConfig,
+    monitor: Arc<Monitor>,
+    producer: Option<BaseProducer<Reports>>,
+    /// In a row.
+    fences: u32,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// The producer, made if there is none.
+    fn producer(&mut self) -> Result<&BaseProducer<Reports>, Error> {
+        if self.producer.is_none() {
+            let made: BaseProducer<Reports> = self
+                .config
+                .create_with_context(Reports(self.monitor.clone()))
+                .map_err(|e| property_error(&e))?;
+            let since = Moment::now();
+            while let Err(error) = made.init_transactions(CALL) {
+                let again = is_retriable(&error) && !self.stopped.load(Ordering::SeqCst);
+                if !again && since.elapsed_secs() > ASK_TIMEOUT.as_secs_f64() || is_fatal(&error) {
+                    return Err(Error::broker("initialising transactions", error));
+                }
+                self.monitor.note(&format!("initialising transactions: {error}"));
+                std::thread::sleep(PAUSE);
+            }
+            self.producer = Some(made);
+        }
+        Ok(self.producer.as_ref().expect("made above"))
+    }
+
+    fn transact(&mut self, job: &Job) -> Result<Outcome, Error> {
+        let (stopped, monitor) = (self.stopped.clone(), self.monitor.clone());
+        let producer = self.producer()?;
+        let refused = match attempt(producer, job, &stopped) {
+            Ok(()) => {
+                self.fences = 0;
+                return Ok(Outcome::Committed);
+            }
+            Err(refused) => refused,
+        };
+        let error = match refused {
+            Refused::Abort(error) => {
+                tracing::debug!(%error, "a transaction is aborted");
+                monitor.note(&format!("a transaction is aborted: {error}"));
+                match abort(producer, &stopped) {
+                    Ok(()) => return Ok(Outcome::Aborted),
+                    Err(error) => error,
+                }
+            }
+            Refused::Unknown(error) => error,
+        };
+        tracing::warn!(%error, "the producer is made anew");
+        monitor.note(&format!("the producer is made anew: {error}"));
+        if is_fence(&error) {
+            self.fences += 1;
+            if self.fences >= FENCES_MOST {
+                return Err(Error::Fenced { reason: error.to_string() });
+            }
+        }
+        self.producer = None;
+        self.producer()?;
+        Ok(Outcome::Unknown)
+    }
+}
+
+/// Begin, produce, offsets, commit.
+fn attempt(
+    producer: &BaseProducer<Reports>,
+    job: &Job,
+    stopped: &AtomicBool,
+) -> Result<(), Refused> {
+    let Job { transaction, group } = job;
+    producer.begin_transaction().map_err(refused)?;
+    for record in transaction.outputs() {
+        send(producer, record).map_err(Refused::Abort)?;
+    }
+    let mut offsets = TopicPartitionList::new();
+    for offset in &transaction.offsets {
+        let (topic, partition) = (&*offset.at.topic, offset.at.partition.get());
+        let mut element = offsets.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset.next.get())).map_err(Refused::Abort)?;
+        element.set_metadata(&offset.metadata);
+    }
+    again(producer, stopped, || producer.send_offsets_to_transaction(&offsets, group, CALL))?;
+    again(producer, stopped, || producer.commit_transaction(CALL))
+}
+
+/// Repeats a call for as long as the client says that it may be repeated.
+fn again(
+    producer: &BaseProducer<Reports>,
+    stopped: &AtomicBool,
+    call: impl Fn() -> Result<(), KafkaError>,
+) -> Result<(), Refused> {
+    loop {
+        match call() {
+            Ok(()) => return Ok(()),
+            Err(error) if is_retriable(&error) && !stopped.load(Ordering::SeqCst) => {
+                tracing::debug!(%error, "a call is repeated");
+                producer.poll(PAUSE);
+            }
+            Err(error) => return Err(refused(error)),
+        }
+    }
+}
+
+fn refused(error: KafkaError) -> Refused {
+    match &error {
+        KafkaError::Transaction(e) if e.is_fatal() => Refused::Unknown(error),
+        KafkaError::Transaction(e) if e.txn_requires_abort() => Refused::Abort(error),
+        // Waiting for deliveries failed: nothing has been committed.
+        KafkaError::Flush(_) => Refused::Abort(error),
+        _ => Refused::Unknown(error),
+    }
+}
+
+fn send(producer: &BaseProducer<Reports>, record: &OutRecord) -> Result<(), KafkaError> {
+    loop {
+        match producer.send(base_record(record, 0)) {
+            Ok(()) => return Ok(()),
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                producer.poll(POLL);
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+fn abort(producer: &BaseProducer<Reports>, stopped: &AtomicBool) -> Result<(), KafkaError> {
+    loop {
+        // Reports of what is dropped must be served, or aborting waits for them.
+        producer.poll(Duration::ZERO);
+        match producer.abort_transaction(Duration::from_millis(500)) {
+            Ok(()) => return Ok(()),
+            Err(error) if is_retriable(&error) && !stopped.load(Ordering::SeqCst) => {
+                producer.poll(PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(e) => {
+            e.is_retriable() || e.code() == RDKafkaErrorCode::OperationTimedOut
+        }
+        KafkaError::Flush(code) => *code == RDKafkaErrorCode::OperationTimedOut,
+        _ => false,
+    }
+}
+
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(e) if e.is_fatal())
+}
+
+fn is_fence(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced)
+    )
+}

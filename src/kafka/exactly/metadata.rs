@@ -1,0 +1,79 @@
+//! What a committed offset says besides its number: the text that Kafka keeps beside it.
+
+use crate::model::ids::NextOffset;
+use compact_str::CompactString;
+use std::fmt;
+use std::str::FromStr;
+
+/// Version of the text.
+const VERSION: &str = "tl1";
+
+/// Which state a committed offset belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Metadata {
+    /// Generation of the state: another one shares nothing with it.
+    pub generation: u64,
+    /// Number of the commit within its partition, from 1.
+    pub commit: u64,
+    /// Number of the last checkpoint that was committed with or before it; 0 without state.
+    pub checkpoint: u64,
+    /// Number of the last side input that the state has taken.
+    pub side_input: u64,
+    /// Transactional id of the worker that committed.
+    pub committer: CompactString,
+}
+
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Metadata { generation, commit, checkpoint, side_input, committer } = self;
+        write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} {committer}")
+    }
+}
+
+impl FromStr for Metadata {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Metadata, ()> {
+        let mut parts = text.splitn(6, ' ');
+        if parts.next() != Some(VERSION) {
+            return Err(());
+        }
+        let mut number = || parts.next().and_then(|text| text.parse().ok()).ok_or(());
+        Ok(Metadata {
+            generation: number()?,
+            commit: number()?,
+            checkpoint: number()?,
+            side_input: number()?,
+            committer: parts.next().ok_or(())?.into(),
+        })
+    }
+}
+
+/// A committed offset, as the group's coordinator has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// The first offset whose outputs are not published.
+    pub next: NextOffset,
+    /// What stands beside it; `None` if it is not ours (somebody has set the offset by hand).
+    pub metadata: Option<Metadata>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_survive_the_text_and_foreign_text_is_refused() {
+        let metadata = Metadata {
+            generation: 3,
+            commit: 17,
+            checkpoint: 2,
+            side_input: 1,
+            committer: "shop-journey-a 0".into(),
+        };
+        assert_eq!(metadata.to_string().parse(), Ok(metadata));
+        for text in ["", "tl0 1 2 3 4 x", "tl1 1 2 3 4", "tl1 1 2 three 4 x"] {
+            assert_eq!(text.parse::<Metadata>(), Err(()), "{text}");
+        }
+    }
+}

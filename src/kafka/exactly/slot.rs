@@ -1,0 +1,254 @@
+//! One partition of a worker, from its assignment to its revocation.
+
+use super::core::{Identity, Start};
+use super::metadata::{Committed, Metadata};
+use super::pending::SlotId;
+use crate::codec::checkpoint::Checkpoint;
+use crate::kafka::task::{Task, TopicPartition};
+use crate::model::ids::NextOffset;
+use crate::model::time::Millis;
+
+/// First and next offset of a partition of the input, as a reader of committed records sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// The oldest record that is still there has this offset or a higher one.
+    pub low: NextOffset,
+    /// The next record will have this offset or a higher one.
+    pub high: NextOffset,
+}
+
+/// What a slot is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Wants to know its committed offset, not before `after`.
+    Asking { asked: bool, after: Millis },
+    /// Reads its changelog.
+    Restoring(Box<Restoring>),
+    /// Folds.
+    Running,
+    /// Its task asked for a retry, at `at`.
+    Waiting { at: Millis },
+    /// Its task is sealed; the transaction that says so is not acknowledged.
+    Sealing,
+    /// Its task is sealed for good.
+    Sealed,
+}
+
+/// What is known while a changelog is read.
+#[derive(Debug)]
+pub(super) struct Restoring {
+    pub(super) committed: Option<Committed>,
+    pub(super) bounds: Bounds,
+    /// The last checkpoint read.
+    pub(super) found: Option<Checkpoint>,
+    pub(super) since: Millis,
+    /// How often the committed offset was asked for.
+    pub(super) asked: u32,
+}
+
+/// What the end of a changelog means for a restore.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Restored {
+    /// Read on: what is committed is not all there yet.
+    NotYet,
+    /// Ask for the committed offset again: there must be one.
+    AskAgain,
+    /// Fold from here.
+    From(Start),
+}
+
+/// One partition and its task.
+pub(super) struct Slot {
+    pub(super) id: SlotId,
+    pub(super) at: TopicPartition,
+    pub(super) task: Box<dyn Task>,
+    pub(super) phase: Phase,
+    /// The offset to fold next; `None` until something came, if the start has no number.
+    pub(super) next: Option<NextOffset>,
+    /// Outputs of records below are published.
+    pub(super) published: Option<NextOffset>,
+    /// Where to stop, in a bounded run.
+    pub(super) end: Option<NextOffset>,
+    pub(super) caught_up: bool,
+    /// When the last record came.
+    pub(super) since: Millis,
+    /// How long to wait before the next retry.
+    pub(super) delay: Millis,
+    /// Number of the last commit that was begun.
+    pub(super) commit: u64,
+    /// Number of the last checkpoint that was begun.
+    pub(super) checkpoint: u64,
+    pub(super) checkpointed_at: Millis,
+    /// A side input was taken, or the slot is about to go: the next transaction carries a checkpoint.
+    pub(super) must_checkpoint: bool,
+    /// Something has changed since the last checkpoint.
+    pub(super) changed: bool,
+    /// The position moved, or outputs came, since the last transaction was begun.
+    pub(super) moved: bool,
+    /// Timestamp of the last record in ms; −1 if there is none.
+    pub(super) last_timestamp: i64,
+}
+
+impl Slot {
+    pub(super) fn new(id: SlotId, at: TopicPartition, task: Box<dyn Task>, now: Millis) -> Slot {
+        Slot {
+            id,
+            at,
+            task,
+            phase: Phase::Asking { asked: false, after: now },
+            next: None,
+            published: None,
+            end: None,
+            caught_up: false,
+            since: now,
+            delay: Millis::ZERO,
+            commit: 0,
+            checkpoint: 0,
+            checkpointed_at: now,
+            must_checkpoint: false,
+            changed: false,
+            moved: false,
+            last_timestamp: -1,
+        }
+    }
+
+    /// True if everything that is published has been folded.
+    pub(super) fn is_level(&self) -> bool {
+        self.published.is_none_or(|published| self.next.is_some_and(|next| next >= published))
+    }
+
+    /// True if it may say something: it folds, and what it says is new.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Waiting { .. }) && self.is_level()
+    }
+
+    pub(super) fn move_to(&mut self, next: NextOffset) {
+        if self.next < Some(next) {
+            self.next = Some(next);
+            self.moved = true;
+            self.changed = true;
+        }
+    }
+
+    /// True if a bounded run ends here.
+    pub(super) fn wants_seal(&self) -> bool {
+        let Some(end) = self.end else { return false };
+        let reached = self.next.is_some_and(|next| next >= end);
+        reached && matches!(self.phase, Phase::Running) && self.is_level()
+    }
+
+    pub(super) fn metadata(&self, identity: &Identity, committer: &str) -> Metadata {
+        Metadata {
+            generation: identity.generation,
+            commit: self.commit,
+            checkpoint: self.checkpoint,
+            side_input: self.task.side_inputs(),
+            committer: committer.into(),
+        }
+    }
+
+    /// Takes over where a task without state goes on.
+    pub(super) fn resume(&mut self, committed: Option<&Committed>, bounds: Bounds) -> Start {
+        let Some(committed) = committed else { return Start::Configured };
+        self.commit = committed.metadata.as_ref().map_or(0, |m| m.commit);
+        // What the source has dropped meanwhile is gone: there is no state that misses it.
+        let next = committed.next.max(bounds.low);
+        self.next = Some(next);
+        self.published = Some(committed.next);
+        Start::At(next)
+    }
+
+    /// The changelog has been read to its end. `Err` says why the state cannot be used.
+    pub(super) fn restored(
+        &mut self,
+        restoring: &Restoring,
+        identity: &Identity,
+    ) -> Result<Restored, String> {
+        let Restoring { committed, bounds, found, .. } = restoring;
+        let (committed, found) = match (committed, found) {
+            (None, None) => return Ok(Restored::From(Start::Configured)),
+            (None, Some(_)) => return Ok(Restored::AskAgain),
+            (Some(committed), found) => (committed, found),
+        };
+        let next = committed.next;
+        let Some(metadata) = &committed.metadata else {
+            return Err(format!("offset {next} was committed by somebody else; {RESET}"));
+        };
+        let Some(found) = found else { return Ok(Restored::NotYet) };
+        if metadata.checkpoint > found.number || metadata.side_input > found.side_input {
+            return Ok(Restored::NotYet);
+        }
+        let state = self.task.state().expect("a task that is restored has state");
+        fits(found, committed, *bounds, metadata, identity, state.fold_version())?;
+        state.restored().map_err(|e| e.to_string())?;
+        self.commit = metadata.commit;
+        self.checkpoint = found.number;
+        self.next = Some(found.next);
+        self.published = Some(next);
+        Ok(Restored::From(Start::At(found.next)))
+    }
+}
+
+/// What helps if a state cannot be used.
+const RESET: &str = "`touchline state reset` starts anew, `--dry-run` shows what that does";
+/// What helps if a state belongs to another version.
+const SEAL: &str = "start the old one once with `touchline state seal`, then this one";
+
+/// Checks that a checkpoint, the committed offset, the input and this program belong together.
+fn fits(
+    found: &Checkpoint,
+    committed: &Committed,
+    bounds: Bounds,
+    metadata: &Metadata,
+    identity: &Identity,
+    fold_version: u32,
+) -> Result<(), String> {
+    let (k, c) = (found.next, committed.next);
+    let Bounds { low, high } = bounds;
+    if found.generation != metadata.generation || found.generation != identity.generation {
+        return Err(format!(
+            "its checkpoint is of generation {}, its committed offset of {}, and this application \
+             is at {}; {RESET}",
+            found.generation, metadata.generation, identity.generation,
+        ));
+    }
+    if found.input_partitions != identity.input_partitions {
+        return Err(format!(
+            "the input had {} partitions when the state was written and has {} now: keys are in \
+             other partitions; {RESET}",
+            found.input_partitions, identity.input_partitions,
+        ));
+    }
+    if c < k {
+        return Err(format!(
+            "offset {c} is committed, but the state contains everything below {k}; {RESET}"
+        ));
+    }
+    if k < c && k < low {
+        return Err(format!(
+            "the input from offset {k} on is needed, and its oldest record is {low}; {RESET}"
+        ));
+    }
+    if c > high {
+        return Err(format!(
+            "offset {c} is committed, but the input ends at {high}: it was truncated or created \
+             anew; {RESET}"
+        ));
+    }
+    if found.topic_id != identity.topic_id {
+        return Err(format!(
+            "it belongs to an input with the topic id {}, and the one of that name has {} now: it \
+             was created anew; {RESET}",
+            found.topic_id, identity.topic_id,
+        ));
+    }
+    let same = (found.fold_version, found.fingerprint) == (fold_version, identity.fingerprint);
+    if !same && k != c {
+        return Err(format!(
+            "it was written by version {} of the fold under configuration {:032x}, this is version \
+             {} under {:032x}, and offsets {k} to {c} have to be folded again as before; {SEAL}",
+            found.fold_version, found.fingerprint, fold_version, identity.fingerprint,
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,428 @@
+//! A worker that delivers exactly once: drives the decisions of [`Core`] with a real client.
+//!
+//! One round: serve the client's events; answer rebalances; take what became of the last transaction;
+//! do what the core asks for; read changelogs; unless too many bytes wait, take a batch and fold it;
+//! begin a transaction if one is due. Nothing here waits longer than the client may go unserved, but
+//! for questions to the coordinator.
+
+use super::committer::Committer;
+use super::core::{Bounds, Command, Core, Folded, Start};
+use super::metadata::Committed;
+use super::restorer::Restorer;
+use crate::clock::Moment;
+use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
+use crate::kafka::error::Error;
+use crate::kafka::observer::age_secs;
+use crate::kafka::reader::fatal;
+use crate::kafka::task::TopicPartition;
+use crate::kafka::worker::Surroundings;
+use crate::model::ids::{NextOffset, PartitionId};
+use crate::model::time::Millis;
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+use std::time::Duration;
+
+/// How long a revocation or a stop may wait for its last transaction: below the session time-out.
+const FLUSH_WITHIN: Millis = Millis::from_secs(8);
+const TELL_EVERY: Millis = Millis::from_secs(1);
+const WAIT: Duration = Duration::from_millis(SERVE_EVERY_MS as u64);
+/// While a transaction is under way or changelogs are read, those are looked at more often.
+const WAIT_BUSY: Duration = Duration::from_millis(5);
+/// A question to the coordinator keeps other partitions waiting.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+const SEEK_WITHIN: Duration = Duration::from_secs(5);
+
+/// The worker.
+pub(crate) struct ExactWorker {
+    around: Surroundings,
+    consumer: BatchConsumer,
+    core: Core,
+    committer: Committer,
+    restorers: Vec<Restorer>,
+    /// Partitions to read on, once the client can.
+    to_read: Vec<(TopicPartition, Start)>,
+    started: Moment,
+    told: Moment,
+}
+
+impl ExactWorker {
+    pub(crate) fn new(
+        around: Surroundings,
+        consumer: BatchConsumer,
+        core: Core,
+        committer: Committer,
+    ) -> ExactWorker {
+        let (restorers, to_read) = (Vec::new(), Vec::new());
+        let (started, told) = (Moment::now(), Moment::now());
+        ExactWorker { around, consumer, core, committer, restorers, to_read, started, told }
+    }
+
+    fn now(&self) -> Millis {
+        self.started.elapsed()
+    }
+
+    /// Works until it is told to stop, a bounded run is over, or something fails.
+    pub(crate) fn run(&mut self) -> Result<(), Error> {
+        loop {
+            self.consumer.serve().map_err(|e| Error::broker("serving the client", e))?;
+            self.answer_changes()?;
+            self.take_report(Duration::ZERO)?;
+            if self.around.shared.is_stopped() {
+                return self.leave();
+            }
+            if self.is_over() {
+                return self.leave();
+            }
+            if let Some(ends) = self.around.shared.ends() {
+                self.core.stop_at(|at| ends.of(at));
+            }
+            self.obey()?;
+            self.restore()?;
+            self.fold()?;
+            self.begin(false)?;
+            self.tell();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let Surroundings { starts, shared, .. } = &self.around;
+        // A member that leaves early would move its partitions to the others.
+        shared.ends().is_some() && starts.keys().all(|at| shared.is_sealed(at))
+    }
+
+    fn answer_changes(&mut self) -> Result<(), Error> {
+        for change in self.consumer.take_changes() {
+            match change {
+                Change::Assign(partitions) => self.take_over(&partitions)?,
+                Change::Revoke { partitions, lost } => self.give_up(&partitions, lost)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let assigning = |e| Error::broker("taking over partitions", e);
+        let mut list = TopicPartitionList::new();
+        let now = self.now();
+        for at in partitions {
+            self.core.assign(at.clone(), now)?;
+            let start = self.around.starts.get(at).copied().unwrap_or(Offset::Beginning);
+            list.add_partition_offset(&at.topic, at.partition.get(), start).map_err(assigning)?;
+            self.around.shared.owned(at, true);
+        }
+        self.consumer.assign(&list).map_err(assigning)?;
+        // Nothing is read before it is known from where.
+        self.consumer.client().pause(&list).map_err(assigning)?;
+        self.around.observer.rebalanced(self.around.settings.role, true, partitions.len());
+        Ok(())
+    }
+
+    /// Lets partitions go; unless they are lost already, with a checkpoint at their position.
+    fn give_up(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Error> {
+        let role = self.around.settings.role;
+        if lost {
+            tracing::warn!(role, partitions = partitions.len(), "partitions were lost");
+        } else if let Err(error) = self.flush(partitions) {
+            // Whoever takes them over folds again what we could not publish.
+            tracing::warn!(role, %error, "partitions are given up without a last commit");
+        }
+        let mut list = TopicPartitionList::new();
+        for at in partitions {
+            self.core.revoke(at);
+            self.to_read.retain(|(of, _)| of != at);
+            self.around.shared.owned(at, false);
+            self.around.monitor.goes_on(at);
+            list.add_partition(&at.topic, at.partition.get());
+        }
+        self.close_changelogs();
+        self.around.observer.rebalanced(role, false, partitions.len());
+        self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
+    }
+
+    /// Publishes and commits everything that was folded, with a checkpoint of `partitions`.
+    fn flush(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let since = Moment::now();
+        self.core.checkpoint(partitions);
+        loop {
+            self.take_report(WAIT_BUSY)?;
+            if !self.core.is_flying() && !self.begin(true)? && self.core.is_quiet() {
+                return Ok(());
+            }
+            if since.elapsed() > FLUSH_WITHIN {
+                return Err(Error::broker("the last commit", "it was not decided in time"));
+            }
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), Error> {
+        let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
+        self.flush(&all)
+    }
+
+    fn take_report(&mut self, wait: Duration) -> Result<(), Error> {
+        if !self.core.is_flying() {
+            return Ok(());
+        }
+        let Some(report) = self.committer.report(wait) else { return Ok(()) };
+        let Surroundings { settings, shared, observer, .. } = &self.around;
+        observer.committed(settings.role, report.secs);
+        for (at, next) in self.core.finished(report.outcome?) {
+            shared.set_done(&at, next);
+        }
+        for partition in self.core.partitions().filter(|p| p.sealed) {
+            shared.set_sealed(partition.at);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        let (mut ask, mut restore) = (Vec::new(), Vec::new());
+        for command in self.core.commands(now) {
+            match command {
+                Command::AskCommitted(at) => ask.push(at),
+                Command::ReadChangelog(at) => restore.push(at),
+                Command::CloseChangelog(at) => {
+                    self.restorers.iter_mut().for_each(|r| r.close(&at));
+                }
+                Command::Read(at, start) => self.to_read.push((at, start)),
+                Command::Pause(at) => {
+                    self.to_read.retain(|(of, _)| *of != at);
+                    self.pause(&at)?;
+                }
+            }
+        }
+        self.restorers.retain(|r| !r.is_over());
+        if !restore.is_empty() {
+            self.start_restore(restore)?;
+        }
+        if !ask.is_empty() {
+            self.ask(&ask)?;
+        }
+        self.read_on()
+    }
+
+    fn close_changelogs(&mut self) {
+        for command in self.core.commands(self.now()) {
+            match command {
+                Command::CloseChangelog(at) => {
+                    self.restorers.iter_mut().for_each(|r| r.close(&at));
+                }
+                Command::Read(at, start) => self.to_read.push((at, start)),
+                // Asked again by the core as long as it wants to know.
+                Command::AskCommitted(at) => self.core.not_answered(&at, self.now()),
+                Command::ReadChangelog(_) | Command::Pause(_) => {}
+            }
+        }
+    }
+
+    fn start_restore(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Error> {
+        let Surroundings { settings, monitor, .. } = &self.around;
+        let changelog =
+            self.core.settings().changelog.clone().expect("only tasks with a changelog restore");
+        let restorer = Restorer::start(
+            &settings.connection,
+            &settings.group,
+            &changelog,
+            partitions,
+            monitor.clone(),
+        )?;
+        self.restorers.push(restorer);
+        Ok(())
+    }
+
+    /// Asks the coordinator for committed offsets that no transaction can change any more.
+    fn ask(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let client = self.consumer.client();
+        let mut list = TopicPartitionList::new();
+        for at in partitions {
+            list.add_partition(&at.topic, at.partition.get());
+        }
+        let found = client.committed_offsets(list, ASK_WITHIN);
+        let mut answers = Vec::new();
+        for at in partitions {
+            let answer = match &found {
+                Ok(found) => answer(found, at).zip(bounds(&self.consumer, at)),
+                Err(error) => {
+                    tracing::debug!(%at, %error, "the committed offset is asked for again");
+                    self.around.monitor.note(&format!("asking for the offset of {at}: {error}"));
+                    None
+                }
+            };
+            answers.push((at, answer));
+        }
+        let now = self.now();
+        for (at, answer) in answers {
+            match answer {
+                Some((committed, bounds)) => self.core.committed(at, committed, bounds, now)?,
+                None => self.core.not_answered(at, now),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the client to where partitions are to be read on; what it cannot do yet is tried again.
+    fn read_on(&mut self) -> Result<(), Error> {
+        let client = self.consumer.client();
+        let starts = &self.around.starts;
+        let mut later = Vec::new();
+        for (at, start) in std::mem::take(&mut self.to_read) {
+            let offset = match start {
+                Start::At(next) => Offset::Offset(next.get()),
+                Start::Configured => starts.get(&at).copied().unwrap_or(Offset::Beginning),
+            };
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&at.topic, at.partition.get());
+            if let Err(error) = client.seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN) {
+                tracing::debug!(%at, %error, "reading on is tried again");
+                later.push((at, start));
+                continue;
+            }
+            client
+                .resume(&list)
+                .map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })?;
+            self.around.monitor.goes_on(&at);
+        }
+        self.to_read = later;
+        Ok(())
+    }
+
+    fn pause(&self, at: &TopicPartition) -> Result<(), Error> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&at.topic, at.partition.get());
+        let paused = self.consumer.client().pause(&list);
+        paused.map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        for restorer in &mut self.restorers {
+            restorer.read(&mut self.core, now, Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self) -> Result<(), Error> {
+        if !self.core.has_room() {
+            return self.take_report(WAIT_BUSY);
+        }
+        let Surroundings { settings, monitor, observer, .. } = &self.around;
+        let role = settings.role;
+        let busy = self.core.is_flying() || !self.restorers.is_empty();
+        let polling = Moment::now();
+        let got = self.consumer.poll(if busy { WAIT_BUSY } else { WAIT });
+        observer.polled(role, got, polling.elapsed_secs());
+        if got == 0 {
+            return Ok(());
+        }
+        let folding = Moment::now();
+        let now = self.started.elapsed();
+        let core = &mut self.core;
+        let mut folded = 0;
+        let mut failed = Ok(());
+        self.consumer.drain(|event| {
+            if failed.is_err() {
+                return;
+            }
+            match event {
+                Event::Record(record) => match core.record(&record, now) {
+                    Ok(Folded::Yes) => folded += 1,
+                    Ok(Folded::Skipped) => {}
+                    Ok(Folded::Waits) => {
+                        let reason = "its task waits";
+                        let at = TopicPartition::new(record.topic, record.partition);
+                        monitor.waits(&at, reason);
+                        observer.retrying(role, record.topic, record.partition, reason);
+                    }
+                    Err(error) => failed = Err(error),
+                },
+                Event::End { topic, partition, next } => {
+                    core.end_of_partition(&TopicPartition::new(topic, partition), next);
+                }
+                Event::Failed { topic, partition, code } => {
+                    let at = TopicPartition::new(topic, partition);
+                    monitor.note(&format!("reading {at}: {code}"));
+                    failed = fatal(at, code).map_or(Ok(()), Err);
+                }
+            }
+        });
+        observer.folded(role, folded, folding.elapsed_secs());
+        failed
+    }
+
+    /// Begins a transaction if one is due; true if so.
+    fn begin(&mut self, at_once: bool) -> Result<bool, Error> {
+        let now = self.now();
+        let Some(transaction) = self.core.begin(now, at_once)? else {
+            self.seen();
+            return Ok(false);
+        };
+        self.seen();
+        let outputs = transaction.outputs();
+        let (records, bytes) = (outputs.len(), outputs.iter().map(|r| r.len()).sum());
+        let Surroundings { settings, observer, .. } = &self.around;
+        observer.produced(settings.role, records, bytes, 0.0);
+        let Some(group) = self.consumer.client().group_metadata() else {
+            return Err(Error::broker("committing", "the consumer has no group"));
+        };
+        self.committer.submit(transaction, group);
+        Ok(true)
+    }
+
+    fn seen(&self) {
+        let positions = self.core.partitions().map(|p| (p.at, p.next, p.caught_up));
+        self.around.shared.seen(positions);
+    }
+
+    fn tell(&mut self) {
+        if self.told.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told = Moment::now();
+        let Surroundings { settings, observer, .. } = &self.around;
+        for partition in self.core.partitions() {
+            let at = partition.at;
+            let end = self.consumer.known_end(at);
+            let lag = match (partition.caught_up, end, partition.next) {
+                (true, ..) => Some((0, 0.0)),
+                (false, Some(end), Some(next)) => {
+                    let records = (end.get() - next.get()).max(0);
+                    Some((records, age_secs(partition.last_timestamp)))
+                }
+                _ => None,
+            };
+            if let Some((records, secs)) = lag {
+                observer.lag(&at.topic, at.partition, records, secs);
+            }
+            if let Some(progress) = self.core.progress(at) {
+                observer.watermark(settings.role, &at.topic, at.partition, &progress);
+            }
+        }
+    }
+}
+
+/// What the coordinator says of one partition; the outer `None` if it says nothing.
+fn answer(found: &TopicPartitionList, at: &TopicPartition) -> Option<Option<Committed>> {
+    let element = found.find_partition(&at.topic, at.partition.get())?;
+    if element.error().is_err() {
+        return None;
+    }
+    Some(match element.offset() {
+        Offset::Offset(next) => Some(Committed {
+            next: NextOffset::new(next),
+            metadata: element.metadata().parse().ok(),
+        }),
+        _ => None,
+    })
+}
+
+fn bounds(consumer: &BatchConsumer, at: &TopicPartition) -> Option<Bounds> {
+    let (topic, partition): (&str, PartitionId) = (&at.topic, at.partition);
+    match consumer.client().fetch_watermarks(topic, partition.get(), ASK_WITHIN) {
+        Ok((low, high)) => Some(Bounds { low: NextOffset::new(low), high: NextOffset::new(high) }),
+        Err(error) => {
+            tracing::debug!(%at, %error, "the bounds are asked for again");
+            None
+        }
+    }
+}
