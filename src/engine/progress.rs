@@ -9,10 +9,11 @@
 //! and final. So silence is noticed at once, while a source that was out loses nothing when it is back.
 
 use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What one partition behind a task says about its progress.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Claim that nothing older is expected; `None` if there never was data.
     pub watermark: Option<EventTime>,

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: checksums, compression and where entries go (`codec::checkpoint` and shells).
 
+use crate::model::dimension::{Dimension, Dimensions};
 use hashbrown::HashSet;
 use serde::{Serialize, de::DeserializeOwned};
 use std::hash::Hash;
@@ -48,13 +49,10 @@ pub enum StateError {
 
 /// A fold whose state can be written down in pieces and made again from them.
 pub trait Checkpointed {
-    /// Version of the fold: changes with whatever makes the same input give other outputs.
-    fn fold_version(&self) -> u32;
-
     /// Appends the entries that changed since the last call, sorted by key, as they are at this
     /// moment. Afterwards nothing is dirty. After `new` all that was folded has changed; after
     /// `restored` nothing has, as it stands in the log that it was restored from. What came and went
-    /// in between leaves no entry.
+    /// in between leaves no entry. Only between two inputs, never within one.
     fn take_dirty(&mut self, out: &mut Vec<Entry>);
 
     /// Makes the next [`Checkpointed::take_dirty`] write every entry that there is.
@@ -66,6 +64,15 @@ pub trait Checkpointed {
 
     /// Everything has been restored: makes what is derived, and checks that nothing is missing.
     fn restored(&mut self) -> Result<(), StateError>;
+}
+
+/// Appends what is dirty in `inner`, with `prefix` before its keys.
+pub fn take_nested(inner: &mut dyn Checkpointed, prefix: &[u8], out: &mut Vec<Entry>) {
+    let start = out.len();
+    inner.take_dirty(out);
+    for entry in &mut out[start..] {
+        entry.key.splice(0..0, prefix.iter().copied());
+    }
 }
 
 /// Which parts of a state have changed, and which stand in the log.
@@ -96,6 +103,11 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
         } else {
             self.saved.remove(&part);
         }
+    }
+
+    /// The parts that have changed, in no order.
+    pub fn touched(&self) -> impl Iterator<Item = &P> {
+        self.touched.iter()
     }
 
     /// All parts that stand in the log have changed (what is new has been touched anyway).
@@ -165,6 +177,14 @@ impl KeyWriter {
         self
     }
 
+    /// Appends dimensions; a prefix of others sorts first.
+    pub fn dimensions(mut self, dimensions: &Dimensions) -> KeyWriter {
+        for (dimension, value) in dimensions.pairs() {
+            self = self.byte(1).text(dimension.name()).text(value);
+        }
+        self.byte(0)
+    }
+
     /// Appends bytes as they are: nothing can follow them.
     pub fn rest(mut self, bytes: &[u8]) -> Vec<u8> {
         self.0.extend_from_slice(bytes);
@@ -219,6 +239,23 @@ impl<'a> KeyReader<'a> {
             }
         }
         String::from_utf8(text).map_err(|_| self.error())
+    }
+
+    /// Reads dimensions.
+    pub fn dimensions(&mut self) -> Result<Dimensions, StateError> {
+        let mut pairs = Vec::new();
+        loop {
+            match self.byte()? {
+                0 => return Ok(Dimensions::new(pairs)),
+                1 => {
+                    let name = self.text()?;
+                    let known = Dimension::ALL.iter().find(|d| d.name() == name);
+                    let dimension = *known.ok_or_else(|| self.error())?;
+                    pairs.push((dimension, self.text()?.into()));
+                }
+                _ => return Err(self.error()),
+            }
+        }
     }
 
     /// What is left.
