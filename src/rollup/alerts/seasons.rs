@@ -107,10 +107,7 @@ impl Seasons {
     /// Nothing is known yet at `at`.
     pub(super) fn new(at: EventTime) -> Seasons {
         Seasons {
-            learned: Learned {
-                week: vec![Cell::default(); WEEK],
-                day: vec![Cell::default(); DAY],
-            },
+            learned: Learned { week: vec![Cell::default(); WEEK], day: vec![Cell::default(); DAY] },
             hour: Tally::new(at, Hour::LENGTH),
             block: Tally::new(at, BLOCK),
             before: None,

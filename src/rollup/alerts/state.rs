@@ -32,9 +32,7 @@ impl Checkpointed for Alerts {
         for (tenant, states) in &mut self.tenants {
             for (rule, state) in self.settings.rules.iter().zip(states) {
                 let key = |part: &Part| match part {
-                    Part::Life(series) => {
-                        owner(tenant, rule).byte(LIFE).dimensions(series).done()
-                    }
+                    Part::Life(series) => owner(tenant, rule).byte(LIFE).dimensions(series).done(),
                     Part::Spans => owner(tenant, rule).byte(SPANS).done(),
                 };
                 let RuleState { detector, lives, spans, dirty } = state;

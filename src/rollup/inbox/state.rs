@@ -127,11 +127,10 @@ impl Inbox {
     }
 
     /// The tenants for which something waits, with the highest number of their series.
-    pub(in crate::rollup) fn waiting(
-        &self,
-    ) -> impl Iterator<Item = (&CompactString, Option<u32>)> {
-        self.pending.values().flatten().map(|(tenant, bucket)| {
-            (tenant, bucket.cells.keys().map(|(_, series)| *series).max())
-        })
+    pub(in crate::rollup) fn waiting(&self) -> impl Iterator<Item = (&CompactString, Option<u32>)> {
+        self.pending
+            .values()
+            .flatten()
+            .map(|(tenant, bucket)| (tenant, bucket.cells.keys().map(|(_, series)| *series).max()))
     }
 }

@@ -203,7 +203,8 @@ impl Tenant {
         let missing = |what: &str| {
             Err(StateError::Incomplete(format!("tenant {:?} has no {what}", self.name)))
         };
-        for (place, (number, dimensions)) in std::mem::take(&mut staged.series).into_iter().enumerate()
+        for (place, (number, dimensions)) in
+            std::mem::take(&mut staged.series).into_iter().enumerate()
         {
             if number as usize != place {
                 return missing(&format!("series {place}"));

@@ -2,9 +2,7 @@
 //! baseline and its windows by hour.
 
 use super::{Baseline, RatioState, Seen, Series};
-use crate::engine::state::{
-    Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode,
-};
+use crate::engine::state::{Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode};
 use crate::model::dimension::Dimensions;
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
@@ -102,7 +100,8 @@ impl Checkpointed for RatioState {
             HEAD => {
                 let head: Option<Head> =
                     value.map(|value| decode("ratio", VALUES, value)).transpose()?;
-                if let Some(head) = head.as_ref().filter(|head| head.window != self.settings.window) {
+                if let Some(head) = head.as_ref().filter(|head| head.window != self.settings.window)
+                {
                     let (was, is) = (head.window, self.settings.window);
                     let text = format!("windows of a ratio were {was} long and are {is}");
                     return Err(StateError::Settings(text));

@@ -3,9 +3,7 @@
 
 use super::super::seasons::{Learned, Seasons};
 use super::{Due, Series, SilenceState};
-use crate::engine::state::{
-    Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode,
-};
+use crate::engine::state::{Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode};
 use crate::model::dimension::Dimensions;
 use crate::model::time::EventTime;
 use serde::{Deserialize, Serialize};
@@ -109,9 +107,7 @@ impl Checkpointed for SilenceState {
         };
         dirty.take(out, key, |part| match part {
             Part::Head => Some(encode(VALUES, &(self.hour_ends, self.closed))),
-            Part::Series(series) => {
-                self.series.get(series).map(|of| encode(VALUES, &of.running()))
-            }
+            Part::Series(series) => self.series.get(series).map(|of| encode(VALUES, &of.running())),
             Part::Learned(series) => {
                 self.series.get(series).map(|of| encode(VALUES, &of.seasons.learned()))
             }
