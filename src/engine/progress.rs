@@ -133,6 +133,32 @@ impl<K: Ord + Clone> Progress<K> {
         self.reports.len() >= self.expected && self.reports.values().all(|r| r.idle)
     }
 
+    /// What does not follow from the reports: how many are expected, clock and watermark.
+    pub fn saved(&self) -> (usize, Option<EventTime>, Option<EventTime>) {
+        (self.expected, self.clock, self.watermark)
+    }
+
+    /// Takes over what [`Progress::saved`] said.
+    pub fn restore(
+        &mut self,
+        (expected, clock, watermark): (usize, Option<EventTime>, Option<EventTime>),
+    ) {
+        (self.expected, self.clock, self.watermark) = (expected, clock, watermark);
+    }
+
+    /// Replaces what one partition said; `None` forgets it.
+    pub fn restore_report(&mut self, partition: K, report: Option<Report>) {
+        match report {
+            Some(report) => self.reports.insert(partition, report),
+            None => self.reports.remove(&partition),
+        };
+    }
+
+    /// What the partitions said last.
+    pub fn reports(&self) -> impl Iterator<Item = (&K, &Report)> {
+        self.reports.iter()
+    }
+
     /// What one partition said last.
     pub fn get(&self, partition: &K) -> Option<&Report> {
         self.reports.get(partition)

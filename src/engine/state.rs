@@ -9,7 +9,9 @@
 use crate::model::dimension::{Dimension, Dimensions};
 use hashbrown::HashSet;
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// One entry of a task's state: a key and its value, or a tombstone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,6 +98,15 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
         self.touched.insert(part);
     }
 
+    /// A part is gone. What never stood in the log leaves nothing behind.
+    pub fn remove(&mut self, part: P) {
+        if self.saved.contains(&part) {
+            self.touched.insert(part);
+        } else {
+            self.touched.remove(&part);
+        }
+    }
+
     /// A part was restored, or removed by a restored tombstone.
     pub fn note_restored(&mut self, part: P, is_there: bool) {
         if is_there {
@@ -134,6 +145,51 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
                 out.push(Entry { key: key(&part), value });
             }
         }
+    }
+}
+
+/// For small entries: all of them are made at every checkpoint, and those that differ from what was
+/// written last are written.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    written: BTreeMap<Vec<u8>, Option<u128>>,
+    seen: BTreeSet<Vec<u8>>,
+}
+
+impl Compared {
+    /// Appends an entry if it is new or has changed.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>, out: &mut Vec<Entry>) {
+        let hash = Some(xxh3_128(&value));
+        self.seen.insert(key.clone());
+        if self.written.get(&key) != Some(&hash) {
+            self.written.insert(key.clone(), hash);
+            out.push(Entry { key, value: Some(value) });
+        }
+    }
+
+    /// Appends a tombstone for every entry that was not put since the last call.
+    pub fn finish(&mut self, out: &mut Vec<Entry>) {
+        let seen = std::mem::take(&mut self.seen);
+        self.written.retain(|key, _| {
+            let stays = seen.contains(key);
+            if !stays {
+                out.push(Entry { key: key.clone(), value: None });
+            }
+            stays
+        });
+    }
+
+    /// An entry was restored.
+    pub fn note_restored(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.written.insert(key.to_vec(), Some(xxh3_128(value))),
+            None => self.written.remove(key),
+        };
+    }
+
+    /// Whatever is put next is written.
+    pub fn touch_all(&mut self) {
+        self.written.values_mut().for_each(|hash| *hash = None);
     }
 }
 

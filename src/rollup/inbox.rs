@@ -204,7 +204,7 @@ impl Inbox {
     pub(super) fn take(&mut self, step: Slice) -> BTreeMap<CompactString, Bucket> {
         let buckets = self.pending.remove(&step).unwrap_or_default();
         for tenant in buckets.keys() {
-            self.dirty.touch(state::Part::Bucket(step, tenant.clone()));
+            self.dirty.remove(state::Part::Bucket(step, tenant.clone()));
         }
         buckets
     }

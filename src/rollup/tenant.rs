@@ -105,7 +105,7 @@ impl Tenant {
         effects.report(out);
         self.alert(now, plan, &effects, alerts, out);
         for key in &effects.over {
-            self.dirty.touch(Part::Window(*key));
+            self.dirty.remove(Part::Window(*key));
             self.windows.remove(key);
         }
         self.next_step(now.step, plan, alerts.next_due(&self.name))
