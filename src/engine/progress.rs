@@ -9,10 +9,11 @@
 //! and final. So silence is noticed at once, while a source that was out loses nothing when it is back.
 
 use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What one partition behind a task says about its progress.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Claim that nothing older is expected; `None` if there never was data.
     pub watermark: Option<EventTime>,
@@ -130,6 +131,32 @@ impl<K: Ord + Clone> Progress<K> {
     /// True if every partition has reported and all are idle.
     pub fn all_idle(&self) -> bool {
         self.reports.len() >= self.expected && self.reports.values().all(|r| r.idle)
+    }
+
+    /// What does not follow from the reports: how many are expected, clock and watermark.
+    pub fn saved(&self) -> (usize, Option<EventTime>, Option<EventTime>) {
+        (self.expected, self.clock, self.watermark)
+    }
+
+    /// Takes over what [`Progress::saved`] said.
+    pub fn restore(
+        &mut self,
+        (expected, clock, watermark): (usize, Option<EventTime>, Option<EventTime>),
+    ) {
+        (self.expected, self.clock, self.watermark) = (expected, clock, watermark);
+    }
+
+    /// Replaces what one partition said; `None` forgets it.
+    pub fn restore_report(&mut self, partition: K, report: Option<Report>) {
+        match report {
+            Some(report) => self.reports.insert(partition, report),
+            None => self.reports.remove(&partition),
+        };
+    }
+
+    /// What the partitions said last.
+    pub fn reports(&self) -> impl Iterator<Item = (&K, &Report)> {
+        self.reports.iter()
     }
 
     /// What one partition said last.

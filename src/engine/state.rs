@@ -6,9 +6,12 @@
 //!
 //! Deliberately absent: checksums, compression and where entries go (`codec::checkpoint` and shells).
 
+use crate::model::dimension::{Dimension, Dimensions};
 use hashbrown::HashSet;
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// One entry of a task's state: a key and its value, or a tombstone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,13 +51,10 @@ pub enum StateError {
 
 /// A fold whose state can be written down in pieces and made again from them.
 pub trait Checkpointed {
-    /// Version of the fold: changes with whatever makes the same input give other outputs.
-    fn fold_version(&self) -> u32;
-
     /// Appends the entries that changed since the last call, sorted by key, as they are at this
     /// moment. Afterwards nothing is dirty. After `new` all that was folded has changed; after
     /// `restored` nothing has, as it stands in the log that it was restored from. What came and went
-    /// in between leaves no entry.
+    /// in between leaves no entry. Only between two inputs, never within one.
     fn take_dirty(&mut self, out: &mut Vec<Entry>);
 
     /// Makes the next [`Checkpointed::take_dirty`] write every entry that there is.
@@ -66,6 +66,15 @@ pub trait Checkpointed {
 
     /// Everything has been restored: makes what is derived, and checks that nothing is missing.
     fn restored(&mut self) -> Result<(), StateError>;
+}
+
+/// Appends what is dirty in `inner`, with `prefix` before its keys.
+pub fn take_nested(inner: &mut dyn Checkpointed, prefix: &[u8], out: &mut Vec<Entry>) {
+    let start = out.len();
+    inner.take_dirty(out);
+    for entry in &mut out[start..] {
+        entry.key.splice(0..0, prefix.iter().copied());
+    }
 }
 
 /// Which parts of a state have changed, and which stand in the log.
@@ -89,6 +98,15 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
         self.touched.insert(part);
     }
 
+    /// A part is gone. What never stood in the log leaves nothing behind.
+    pub fn remove(&mut self, part: P) {
+        if self.saved.contains(&part) {
+            self.touched.insert(part);
+        } else {
+            self.touched.remove(&part);
+        }
+    }
+
     /// A part was restored, or removed by a restored tombstone.
     pub fn note_restored(&mut self, part: P, is_there: bool) {
         if is_there {
@@ -96,6 +114,11 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
         } else {
             self.saved.remove(&part);
         }
+    }
+
+    /// The parts that have changed, in no order.
+    pub fn touched(&self) -> impl Iterator<Item = &P> {
+        self.touched.iter()
     }
 
     /// All parts that stand in the log have changed (what is new has been touched anyway).
@@ -122,6 +145,51 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
                 out.push(Entry { key: key(&part), value });
             }
         }
+    }
+}
+
+/// For small entries: all of them are made at every checkpoint, and those that differ from what was
+/// written last are written.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    written: BTreeMap<Vec<u8>, Option<u128>>,
+    seen: BTreeSet<Vec<u8>>,
+}
+
+impl Compared {
+    /// Appends an entry if it is new or has changed.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>, out: &mut Vec<Entry>) {
+        let hash = Some(xxh3_128(&value));
+        self.seen.insert(key.clone());
+        if self.written.get(&key) != Some(&hash) {
+            self.written.insert(key.clone(), hash);
+            out.push(Entry { key, value: Some(value) });
+        }
+    }
+
+    /// Appends a tombstone for every entry that was not put since the last call.
+    pub fn finish(&mut self, out: &mut Vec<Entry>) {
+        let seen = std::mem::take(&mut self.seen);
+        self.written.retain(|key, _| {
+            let stays = seen.contains(key);
+            if !stays {
+                out.push(Entry { key: key.clone(), value: None });
+            }
+            stays
+        });
+    }
+
+    /// An entry was restored.
+    pub fn note_restored(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.written.insert(key.to_vec(), Some(xxh3_128(value))),
+            None => self.written.remove(key),
+        };
+    }
+
+    /// Whatever is put next is written.
+    pub fn touch_all(&mut self) {
+        self.written.values_mut().for_each(|hash| *hash = None);
     }
 }
 
@@ -163,6 +231,14 @@ impl KeyWriter {
         }
         self.0.extend_from_slice(&[0, 1]);
         self
+    }
+
+    /// Appends dimensions; a prefix of others sorts first.
+    pub fn dimensions(mut self, dimensions: &Dimensions) -> KeyWriter {
+        for (dimension, value) in dimensions.pairs() {
+            self = self.byte(1).text(dimension.name()).text(value);
+        }
+        self.byte(0)
     }
 
     /// Appends bytes as they are: nothing can follow them.
@@ -219,6 +295,23 @@ impl<'a> KeyReader<'a> {
             }
         }
         String::from_utf8(text).map_err(|_| self.error())
+    }
+
+    /// Reads dimensions.
+    pub fn dimensions(&mut self) -> Result<Dimensions, StateError> {
+        let mut pairs = Vec::new();
+        loop {
+            match self.byte()? {
+                0 => return Ok(Dimensions::new(pairs)),
+                1 => {
+                    let name = self.text()?;
+                    let known = Dimension::ALL.iter().find(|d| d.name() == name);
+                    let dimension = *known.ok_or_else(|| self.error())?;
+                    pairs.push((dimension, self.text()?.into()));
+                }
+                _ => return Err(self.error()),
+            }
+        }
     }
 
     /// What is left.

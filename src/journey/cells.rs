@@ -7,10 +7,11 @@ use super::profile::{ProfileId, Profiles, SeriesId, TenantId};
 use crate::model::figures::{Cell, Cohort, Figures, Link, SliceEvidence, TenantCells};
 use crate::model::time::Slice;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A count that an event, a session or a checkout stands for. Its sign is given when it is posted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct Post {
     /// Where it belongs.
     pub(super) slice: Slice,
@@ -20,7 +21,7 @@ pub(super) struct Post {
 }
 
 /// What is counted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) enum What {
     Event,
     Session,
@@ -44,13 +45,27 @@ pub(super) enum What {
     CohortUnique(Slice),
 }
 
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 struct Sum {
     figures: Figures,
     cohort: Cohort,
 }
 
 type At = (Slice, Slice, u32);
+
+/// Sums since the last flush, sorted, as they are written down.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct SavedPartials {
+    sums: Vec<(At, Sum)>,
+    links: Vec<(At, BTreeMap<u32, i32>)>,
+    evidence: Vec<((Slice, Slice, TenantId), (i64, i64))>,
+}
+
+fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
+    let mut all: Vec<(K, V)> = map.iter().map(|(k, v)| (*k, v.clone())).collect();
+    all.sort_unstable_by_key(|(k, _)| *k);
+    all
+}
 
 /// Sums since the last flush.
 #[derive(Default, Debug)]
@@ -132,6 +147,25 @@ impl Partials {
         let range = self.evidence.entry((due, slice, tenant)).or_insert((offset, offset));
         range.0 = range.0.min(offset);
         range.1 = range.1.max(offset);
+    }
+
+    /// What there is, to be written down; `None` if there is nothing.
+    pub(super) fn saved(&self) -> Option<SavedPartials> {
+        let empty = self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty();
+        (!empty).then(|| SavedPartials {
+            sums: sorted_entries(&self.sums),
+            links: sorted_entries(&self.links),
+            evidence: sorted_entries(&self.evidence),
+        })
+    }
+
+    /// Makes it again.
+    pub(super) fn restore(saved: SavedPartials) -> Partials {
+        Partials {
+            sums: saved.sums.into_iter().collect(),
+            links: saved.links.into_iter().collect(),
+            evidence: saved.evidence.into_iter().collect(),
+        }
     }
 
     /// Takes everything out, by tenant; sorted, whatever the order of the maps.

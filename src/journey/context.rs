@@ -38,6 +38,16 @@ impl FactIds {
         self.ordinal = 0;
     }
 
+    /// Offset of the last record and number of the last side input.
+    pub(super) fn saved(&self) -> (i64, u64) {
+        (self.offset, self.side_input)
+    }
+
+    /// Goes on from there.
+    pub(super) fn restore(&mut self, (offset, side_input): (i64, u64)) {
+        (self.offset, self.side_input) = (offset, side_input);
+    }
+
     pub(super) fn last_side_input(&self) -> u64 {
         self.side_input
     }

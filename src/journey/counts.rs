@@ -11,10 +11,11 @@ use crate::model::observation::Observation;
 use crate::model::record::{CheckoutKind, Transition};
 use crate::model::reject::FilterReason;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Plain counters.
-#[derive(Default, Debug)]
+#[derive(Default, Debug, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) events_in: u64,
     pub(super) duplicate: u64,

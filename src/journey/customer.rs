@@ -3,6 +3,8 @@
 //! Events are kept sorted for as long as one that is not too late could come before them, and for
 //! deduplication. `EVENT_SIZE` states what one costs; an idle customer keeps one mark per series.
 
+mod state;
+
 use super::checkout::{Checkouts, RichEvent};
 use super::context::{Context, Who};
 use super::profile::{ProfileId, Profiles};
@@ -10,13 +12,14 @@ use super::session_records::{self, Earned};
 use super::sessions::{self, Change, Session};
 use super::{cells::What, links};
 use crate::model::time::EventTime;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of one stored event.
 const EVENT_SIZE: usize = 32;
 const _: () = assert!(std::mem::size_of::<Stored>() == EVENT_SIZE);
 
 /// An event as it is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) time: EventTime,
     pub(super) fingerprint: u64,
@@ -74,6 +77,10 @@ pub(super) struct Customer {
     earned: Vec<Earned>,
     /// When its timer is due.
     pub(super) timer: Option<EventTime>,
+    /// It has changed since it was written down.
+    pub(super) is_dirty: bool,
+    /// It has been written down.
+    pub(super) is_saved: bool,
 }
 
 impl Customer {
@@ -86,6 +93,8 @@ impl Customer {
             checkouts: None,
             earned: Vec::new(),
             timer: None,
+            is_dirty: false,
+            is_saved: false,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `sessions`, `session_records` | sessions, and what is published of them |
 //! | `checkout` | checkouts and carts |
 //! | `cells`, `counts` | partials and observations between two flushes |
+//! | `state` | all of that as entries of checkpoints |
 //! | `timers`, `context`, `settings` | when to look again; what state may reach; what is configured |
 //!
 //! Records of sessions and checkouts are published when the clock has passed what they state, so
@@ -31,13 +32,16 @@ mod profile;
 mod session_records;
 mod sessions;
 mod settings;
+mod state;
 mod store;
 mod timers;
 
 pub use settings::{Direct, Settings};
+pub use state::FOLD_VERSION;
 
 use crate::codec::murmur2;
 use crate::engine::progress::{Progress, Report};
+use crate::engine::state::Compared;
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::model::control::Control;
 use crate::model::dimension::Dimension;
@@ -117,6 +121,8 @@ pub struct Journey {
     records: u64,
     closed: bool,
     overflow: Vec<Dimension>,
+    /// Small entries as they were written last.
+    small: Compared,
 }
 
 impl Journey {
@@ -139,6 +145,7 @@ impl Journey {
             records: 0,
             closed: false,
             overflow: Vec::new(),
+            small: Compared::default(),
             settings,
         }
     }

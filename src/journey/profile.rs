@@ -5,6 +5,8 @@
 //! tenant (channel and stage are bounded by the taxonomy): what comes later is `other`, in series
 //! and in paths alike. The meaning of a pair is taken before the cap.
 
+mod state;
+
 use super::settings::Settings;
 use crate::model::dimension::{Dimension, Dimensions, OTHER};
 use crate::model::figures::NO_CURRENCY;
@@ -83,10 +85,14 @@ pub(super) struct Profiles {
     values: HashMap<(TenantId, ValueOf), HashSet<CompactString>>,
     currencies: Vec<CompactString>,
     scratch: Vec<u8>,
+    /// How much has been written down: tables only grow.
+    written: state::Written,
+    /// Values of capped dimensions that have not been written down.
+    new_values: Vec<(TenantId, ValueOf, CompactString)>,
 }
 
 /// What a cap is counted for: actions are capped like dimensions, as paths name them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum ValueOf {
     Dimension(Dimension),
     Action,
@@ -200,38 +206,24 @@ impl Profiles {
             }
         }
         overflow.append(&mut seen);
-        let mut key = Vec::new();
-        key.extend_from_slice(&tenant.to_le_bytes());
-        for text in [&channel, &stage, &capped, &capped_action] {
-            push(&mut key, text);
-        }
         let meaning = Meaning::of(name, action);
-        key.push(meaning as u8);
-        for dimensions in &sets {
-            for (dimension, value) in dimensions.pairs() {
-                push(&mut key, dimension.name());
-                push(&mut key, value);
-            }
-            key.push(0xFE);
-        }
+        let texts = [&channel, &stage, &capped, &capped_action];
+        let key = key_of(tenant, texts, meaning, sets.iter());
         if let Some(id) = self.by_key.get(key.as_slice()) {
             return *id;
         }
         let series = sets.into_iter().map(|d| self.series_id(tenant, d)).collect();
-        let rank = words.stage_rank(&stage).map_or(0, |at| at + 1);
-        self.profiles.push(Profile {
+        let saved = state::SavedProfile {
             tenant,
-            gap: *settings.channel_gaps.get(&channel).unwrap_or(&settings.session_gap),
-            t_checkout: *settings.channel_t_checkout.get(&channel).unwrap_or(&settings.t_checkout),
             channel,
             stage,
             touchpoint: capped,
             action: capped_action,
             meaning,
             view: action == "view",
-            stage_rank: u16::try_from(rank).unwrap_or(u16::MAX),
             series,
-        });
+        };
+        self.profiles.push(saved.complete(settings));
         let id = (self.profiles.len() - 1) as ProfileId;
         self.by_key.insert(key.into_boxed_slice(), id);
         id
@@ -266,8 +258,31 @@ impl Profiles {
             return CompactString::const_new(OTHER);
         }
         values.insert(value.into());
+        self.new_values.push((tenant, of, value.into()));
         value.into()
     }
+}
+
+/// What a profile is found by.
+fn key_of<'a>(
+    tenant: TenantId,
+    texts: [&CompactString; 4],
+    meaning: Meaning,
+    sets: impl Iterator<Item = &'a Dimensions>,
+) -> Vec<u8> {
+    let mut key = tenant.to_le_bytes().to_vec();
+    for text in texts {
+        push(&mut key, text);
+    }
+    key.push(meaning as u8);
+    for dimensions in sets {
+        for (dimension, value) in dimensions.pairs() {
+            push(&mut key, dimension.name());
+            push(&mut key, value);
+        }
+        key.push(0xFE);
+    }
+    key
 }
 
 fn push(key: &mut Vec<u8>, text: &str) {

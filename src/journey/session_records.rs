@@ -11,10 +11,11 @@ use crate::model::figures::Money;
 use crate::model::record::{PathStep, SCHEMA_VERSION, SessionRecord, SessionStatus, Value};
 use crate::model::time::EventTime;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Money that counts for sessions: when, whose event, how much.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Earned {
     /// Fingerprint of the event.
     pub(super) fingerprint: u64,

@@ -15,6 +15,7 @@ use super::context::{Context, Who};
 use super::customer::Stored;
 use super::profile::ProfileId;
 use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Serialize};
 
 /// Time between first and last event that makes a session engaged.
 const ENGAGED_AFTER: Millis = Millis::from_secs(10);
@@ -22,7 +23,7 @@ const ENGAGED_AFTER: Millis = Millis::from_secs(10);
 const ENGAGED_VIEWS: u8 = 2;
 
 /// What is kept of a session while events come in.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) start: EventTime,
     pub(super) end: EventTime,
@@ -81,7 +82,7 @@ impl Facts {
 }
 
 /// What the record of a session needs of events that have left the store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Frozen {
     facts: Facts,
     /// Profile and time of the first events.
@@ -95,7 +96,7 @@ pub(super) struct Frozen {
 }
 
 /// One session.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Session {
     /// The source's session, 0 if sessions are made by the gap.
     pub(super) tag: u32,

@@ -13,6 +13,10 @@ pub(super) struct Store {
     slots: Vec<Option<Box<Customer>>>,
     free: Vec<Slot>,
     index: HashTable<Slot>,
+    /// Slots of the customers that are dirty; some may have been freed since, or taken again.
+    dirty: Vec<Slot>,
+    /// Customers that were written down and have been forgotten since.
+    gone: Vec<Who>,
 }
 
 fn hash(tenant: TenantId, customer: &str) -> u64 {
@@ -50,6 +54,7 @@ impl Store {
             let who = &slots[*slot as usize].as_ref().expect("indexed slots are taken").who;
             hash(who.tenant, &who.customer)
         });
+        self.touch(slot);
         slot
     }
 
@@ -58,6 +63,7 @@ impl Store {
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Customer {
+        self.touch(slot);
         self.slots[slot as usize].as_mut().expect("whoever holds a slot has not freed it")
     }
 
@@ -69,6 +75,83 @@ impl Store {
             entry.remove();
         }
         self.free.push(slot);
+        if customer.is_saved {
+            self.gone.push(customer.who);
+        }
+    }
+
+    /// The customer has changed, or is about to.
+    fn touch(&mut self, slot: Slot) {
+        let Some(customer) = &mut self.slots[slot as usize] else { return };
+        if customer.is_dirty {
+            return;
+        }
+        customer.is_dirty = true;
+        // Where nobody writes anything down, customers come and go without end.
+        if self.dirty.len() > 2 * self.slots.len() + 64 {
+            self.dirty = self.taken().filter(|(_, c)| c.is_dirty).map(|(slot, _)| slot).collect();
+        } else {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Every slot that is taken.
+    pub(super) fn taken(&self) -> impl Iterator<Item = (Slot, &Customer)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, customer)| Some((slot as Slot, customer.as_deref()?)))
+    }
+
+    /// Marks every customer as changed.
+    pub(super) fn touch_all(&mut self) {
+        for slot in 0..self.slots.len() {
+            self.touch(slot as Slot);
+        }
+    }
+
+    /// Hands every dirty customer to `write`, and who has been forgotten to `forget`.
+    pub(super) fn take_dirty(
+        &mut self,
+        mut write: impl FnMut(&Customer),
+        mut forget: impl FnMut(&Who),
+    ) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let customer = self.slots[slot as usize].as_mut().filter(|c| c.is_dirty);
+            if let Some(customer) = customer {
+                (customer.is_dirty, customer.is_saved) = (false, true);
+                write(customer);
+            }
+        }
+        for who in std::mem::take(&mut self.gone) {
+            // One that is back has just been written.
+            if self.find(who.tenant, &who.customer).is_none() {
+                forget(&who);
+            }
+        }
+    }
+
+    /// Puts a customer in as it was written down, or takes it out.
+    pub(super) fn restore(&mut self, who: Who, customer: Option<Customer>) {
+        match customer {
+            Some(mut customer) => {
+                let slot = self.slot(who.tenant, &who.customer);
+                (customer.is_dirty, customer.is_saved) = (true, true);
+                self.slots[slot as usize] = Some(Box::new(customer));
+            }
+            None => {
+                if let Some(slot) = self.find(who.tenant, &who.customer) {
+                    self.remove(slot);
+                }
+            }
+        }
+    }
+
+    /// Everything has been restored: nothing is dirty.
+    pub(super) fn restored(&mut self) {
+        for customer in self.slots.iter_mut().flatten() {
+            customer.is_dirty = false;
+        }
+        self.dirty = Vec::new();
+        self.gone = Vec::new();
     }
 
     pub(super) fn len(&self) -> usize {

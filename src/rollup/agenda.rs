@@ -5,6 +5,7 @@
 
 use super::settings::Plan;
 use crate::model::time::{EventTime, Slice};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// One aligned window of one series.
@@ -19,7 +20,7 @@ pub(super) struct Key {
 }
 
 /// What one window is entered under.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Entry {
     clock: Option<EventTime>,
     watermark: Option<EventTime>,
@@ -33,6 +34,11 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
+    /// Enters `key` as it was entered before.
+    pub(super) fn enter_again(&mut self, key: Key, entry: &Entry) {
+        self.enter(key, &mut Entry::default(), entry.clock, entry.watermark);
+    }
+
     /// Enters `key` under these times, in place of those of `entry`.
     pub(super) fn enter(
         &mut self,

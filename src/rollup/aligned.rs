@@ -18,9 +18,10 @@ use super::inbox::{Delta, Moment};
 use super::settings::{Plan, REVISION_INTERVAL};
 use crate::model::figures::{Cohort, Figures};
 use crate::model::time::{EventTime, Slice};
+use serde::{Deserialize, Serialize};
 
 /// What a record of the window shows.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Content {
     figures: Figures,
     cohort: Cohort,
@@ -29,7 +30,7 @@ struct Content {
 }
 
 /// One aligned window of one series.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Aligned {
     pub(super) figures: Figures,
     pub(super) cohort: Cohort,

@@ -2,17 +2,32 @@
 
 use super::inbox::Stretch;
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Slices that stand in the log as one.
+const BLOCK: i64 = 32;
 
 /// Stretches of offsets by slice, at most one per slice and partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evidence {
     slices: BTreeMap<Slice, Vec<Stretch>>,
+    /// Slices before this one have been forgotten.
+    first: Option<Slice>,
+    /// Blocks that have changed, or of which nothing is left.
+    touched: BTreeSet<i64>,
+}
+
+/// What stands in the log of the slices of one block.
+pub(super) type Block = Vec<(Slice, Vec<Stretch>)>;
+
+fn block_of(slice: Slice) -> i64 {
+    slice.number().div_euclid(BLOCK)
 }
 
 impl Evidence {
     /// Widens the stretch of a slice and partition.
     pub(super) fn add(&mut self, slice: Slice, stretch: Stretch) {
+        self.touched.insert(block_of(slice));
         let of_slice = self.slices.entry(slice).or_default();
         match of_slice.iter_mut().find(|known| known.partition == stretch.partition) {
             Some(known) => {
@@ -26,8 +41,42 @@ impl Evidence {
     /// Forgets the slices before `first`.
     pub(super) fn forget_before(&mut self, first: Slice) {
         while self.slices.first_key_value().is_some_and(|(slice, _)| *slice < first) {
-            self.slices.pop_first();
+            self.pop_first();
         }
+        self.first = self.first.max(Some(first));
+    }
+
+    fn pop_first(&mut self) {
+        let Some((gone, _)) = self.slices.pop_first() else { return };
+        // What is left of a block in the log is cut off when it is restored.
+        let block = block_of(gone);
+        if self.slices.first_key_value().is_none_or(|(slice, _)| block_of(*slice) != block) {
+            self.touched.insert(block);
+        }
+    }
+
+    /// Slices before this one have been forgotten.
+    pub(super) fn first(&self) -> Option<Slice> {
+        self.first
+    }
+
+    /// The blocks that have changed since the last call.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<i64> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// What there is in a block.
+    pub(super) fn block(&self, block: i64) -> Block {
+        let from = Slice::from_number(block * BLOCK);
+        let slices = self.slices.range(from..from.plus(BLOCK));
+        slices.map(|(slice, of_slice)| (*slice, of_slice.clone())).collect()
+    }
+
+    /// Makes it again from its blocks.
+    pub(super) fn restore(first: Option<Slice>, blocks: impl Iterator<Item = Block>) -> Evidence {
+        let kept = |(slice, _): &(Slice, Vec<Stretch>)| Some(*slice) >= first;
+        let slices = blocks.flatten().filter(kept).collect();
+        Evidence { slices, first, touched: BTreeSet::new() }
     }
 
     /// What `from` (inclusive) to `to` (exclusive) rests on: (partition, first offset, last offset),

@@ -1,5 +1,7 @@
 //! The fold itself: takes flushes, finds the next step, has every tenant concerned make it.
 
+mod state;
+
 use super::inbox::{Inbox, Moment};
 use super::settings::{Plan, Settings};
 use super::step::AlertEngine;
@@ -10,6 +12,11 @@ use crate::model::observation::Observation;
 use crate::model::time::{EventTime, Slice};
 use compact_str::CompactString;
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use state::FOLD_VERSION;
+pub(super) use state::{
+    BUCKET, EVIDENCE, HEAD, JOURNEY, LIVE, PANES, SERIES, TENANT, VALUES, WINDOW,
+};
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +34,8 @@ pub struct Rollup {
     agenda: BTreeSet<(Slice, CompactString)>,
     next: BTreeMap<CompactString, Slice>,
     alerts: Box<dyn AlertEngine + Send>,
+    /// Restored keys that this configuration has no use for: the log forgets them, too.
+    obsolete: BTreeSet<Vec<u8>>,
 }
 
 impl Rollup {
@@ -43,6 +52,7 @@ impl Rollup {
             agenda: BTreeSet::new(),
             next: BTreeMap::new(),
             alerts,
+            obsolete: BTreeSet::new(),
         }
     }
 

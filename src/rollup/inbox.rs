@@ -5,16 +5,20 @@
 //! and behind speaks by its latest report: there is no other, and it is the one place where arrival
 //! matters. Its watermark does not move while it is idle.)
 
+mod state;
+
 use super::settings::Settings;
 use crate::engine::progress::{Report, combine};
+use crate::engine::state::Dirty;
 use crate::model::figures::{Cohort, Figures, Flush, Link, TenantCells};
 use crate::model::ids::PartitionId;
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What all journey partitions together say about one slice of one series.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Delta {
     pub(super) figures: Figures,
     pub(super) cohort: Cohort,
@@ -23,7 +27,7 @@ pub(super) struct Delta {
 }
 
 /// Offsets of one canonical partition, inclusive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Stretch {
     pub(super) partition: i32,
     pub(super) from: i64,
@@ -31,21 +35,21 @@ pub(super) struct Stretch {
 }
 
 /// What is due for one tenant at one step. Only sums, so that the order of arrival leaves no trace.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Bucket {
     pub(super) cells: BTreeMap<(Slice, u32), Delta>,
     pub(super) evidence: Vec<(Slice, Stretch)>,
 }
 
 /// What a journey partition said at the boundary of a slice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Boundary {
     report: Report,
     closed: bool,
 }
 
 /// One journey partition, as its flushes tell it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Journey {
     generation: Option<u64>,
     /// Number of the last flush taken.
@@ -96,6 +100,7 @@ pub(super) struct Inbox {
     /// Watermark of the last step made: what was final then is final.
     stepped: EventTime,
     pending: BTreeMap<Slice, BTreeMap<CompactString, Bucket>>,
+    dirty: Dirty<state::Part>,
 }
 
 impl Inbox {
@@ -113,6 +118,7 @@ impl Inbox {
             watermark: None,
             stepped: EventTime::MIN,
             pending: BTreeMap::new(),
+            dirty: Dirty::default(),
         }
     }
 
@@ -131,6 +137,7 @@ impl Inbox {
     /// stop then, without a commit, as figures from here on would be wrong.
     pub(super) fn accept(&mut self, flush: &Flush) -> bool {
         let (app, task, from) = (&self.app, self.task, flush.partition);
+        self.dirty.touch(state::Part::Journey(from));
         let journey = self.journeys.entry(from).or_default();
         let generation =
             *journey.generation.get_or_insert(self.generation.unwrap_or(flush.generation));
@@ -182,7 +189,9 @@ impl Inbox {
 
     fn bucket(&mut self, due: Slice, tenant: &CompactString) -> &mut Bucket {
         let open = self.clock.map_or(due, |clock| self.grid.slice(clock));
-        let step = self.pending.entry(due.max(open)).or_default();
+        let at = due.max(open);
+        self.dirty.touch(state::Part::Bucket(at, tenant.clone()));
+        let step = self.pending.entry(at).or_default();
         step.entry(tenant.clone()).or_default()
     }
 
@@ -193,11 +202,17 @@ impl Inbox {
 
     /// Takes out the cells due at `step`.
     pub(super) fn take(&mut self, step: Slice) -> BTreeMap<CompactString, Bucket> {
-        self.pending.remove(&step).unwrap_or_default()
+        let buckets = self.pending.remove(&step).unwrap_or_default();
+        for tenant in buckets.keys() {
+            self.dirty.remove(state::Part::Bucket(step, tenant.clone()));
+        }
+        buckets
     }
 
     /// Takes over what `flush` says about progress, and moves the clock.
     pub(super) fn report(&mut self, flush: &Flush) {
+        self.dirty.touch(state::Part::Head);
+        self.dirty.touch(state::Part::Journey(flush.partition));
         let journey = self.journeys.entry(flush.partition).or_default();
         let mut report = journey.latest.map(|b| b.report).unwrap_or_default();
         report.update(Report { watermark: flush.watermark, clock: flush.clock, idle: flush.idle });
@@ -248,9 +263,10 @@ impl Inbox {
         let end = self.grid.end(step);
         let mut marks = Vec::with_capacity(self.journeys.len());
         let mut closed = true;
-        for journey in self.journeys.values_mut() {
+        for (partition, journey) in &mut self.journeys {
             while journey.queue.front().is_some_and(|b| b.report.clock < Some(end)) {
                 journey.queue.pop_front();
+                self.dirty.touch(state::Part::Journey(*partition));
             }
             let Some(boundary) = journey.queue.front().copied().or(journey.latest) else {
                 continue;
@@ -266,6 +282,7 @@ impl Inbox {
         // Not ahead of the step, however far the partitions are: what is due later is still to come.
         let floor = end.minus(self.outage_tolerance);
         let least = marks.first().copied().unwrap_or(floor);
+        self.dirty.touch(state::Part::Head);
         self.stepped = self.stepped.max(least.clamp(floor, end));
         (self.stepped, marks, closed)
     }

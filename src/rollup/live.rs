@@ -5,10 +5,12 @@
 //! cost of a slide is one add and one subtract, and the memory of a window depends on its number of
 //! panes, whatever the length of a slice. What leaves the window is forgotten with its pane.
 
+mod state;
+
 use super::settings::Window;
 use crate::model::figures::{Figures, Link};
 use crate::model::time::Slice;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One rolling window of one series.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +23,15 @@ pub(super) struct Live {
     customers: i64,
     /// What the number of customers changes by at the end of the present pane and of those after.
     changes: VecDeque<i64>,
+    /// The present pane: that of the first of `changes`.
+    present: i64,
     /// True if the last slide had anything to show.
     shown: bool,
+    /// Blocks of panes that have changed, or of which nothing is left.
+    touched: BTreeSet<i64>,
 }
+
+pub(super) use state::{Block, Head};
 
 impl Live {
     /// Adds figures of `slice`, which became known at `step` (the same or a later slice).
@@ -32,6 +40,8 @@ impl Live {
         if figures.is_zero() || pane <= present - 1 - window.panes {
             return;
         }
+        self.present = present;
+        self.touched.insert(state::block_of(pane));
         if pane < present {
             self.sum.add(figures, 1);
         }
@@ -45,6 +55,7 @@ impl Live {
     pub(super) fn link(&mut self, window: &Window, slice: Slice, step: Slice, links: &[Link]) {
         let to = slice.number();
         let (pane, present) = (window.pane(to), window.pane(step.number()));
+        self.present = present;
         let into_pane = to - pane * window.slide;
         let mut all = 0;
         let mut at_once = 0;
@@ -74,6 +85,7 @@ impl Live {
             self.changes.resize(ahead + 1, 0);
         }
         self.changes[ahead] += n;
+        self.touched.insert(state::block_of(self.present + ahead as i64));
     }
 
     /// Moves on to the end of `step`, with which a slide ends. True if there is something to show:
@@ -86,6 +98,8 @@ impl Live {
         if let Some(left) = self.panes.remove(&(pane - window.panes)) {
             self.sum.add(&left, -1);
         }
+        self.present = pane + 1;
+        self.leave(pane - window.panes);
         self.customers += self.changes.pop_front().unwrap_or(0);
         let before = self.shown;
         self.shown = !self.sum.is_zero() || self.customers != 0;
@@ -102,8 +116,9 @@ impl Live {
     }
 
     /// Forgets what is left of a silent window.
-    pub(super) fn rest(&mut self) {
-        *self = Live::default();
+    pub(super) fn rest(&mut self, window: &Window) {
+        let touched = self.blocks(window).collect();
+        *self = Live { touched, ..Live::default() };
     }
 
     /// Figures of the last slide.

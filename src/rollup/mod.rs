@@ -32,7 +32,7 @@
 //!
 //! Limits: a slice's evidence is kept for the longest window, the allowed lateness and twice
 //! `t_checkout`. Series are never forgotten (their number is capped upstream); a silent one costs
-//! its name. It deliberately keeps nothing across a restart yet.
+//! its name.
 
 pub mod alerts;
 
@@ -48,5 +48,5 @@ mod settings;
 pub mod step;
 mod tenant;
 
-pub use fold::{Input, Rollup};
+pub use fold::{FOLD_VERSION, Input, Rollup};
 pub use settings::{Settings, WindowSpec};

@@ -4,6 +4,7 @@
 //! gone when the step is over; an engine that wants to remember copies.
 
 use crate::engine::Output;
+use crate::engine::state::{Checkpointed, Entry, StateError};
 use crate::model::dimension::Dimensions;
 use crate::model::figures::{Cohort, Figures};
 use crate::model::time::{EventTime, Millis, Slice};
@@ -63,8 +64,9 @@ pub struct StepView<'a> {
 pub type EvidenceOf<'a> = dyn Fn(EventTime, EventTime) -> Vec<(i32, i64, i64)> + 'a;
 
 /// The alert engine that the fold calls at every step of a tenant: whenever cells were applied or
-/// windows changed, and at least once at or after each time that it asked for.
-pub trait AlertEngine {
+/// windows changed, and at least once at or after each time that it asked for. Its state is part of
+/// the fold's.
+pub trait AlertEngine: Checkpointed {
     /// Evaluates one step; appends what follows from it.
     fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>);
 
@@ -81,5 +83,19 @@ impl AlertEngine for NoAlerts {
 
     fn next_due(&self, _tenant: &str) -> Option<EventTime> {
         None
+    }
+}
+
+impl Checkpointed for NoAlerts {
+    fn take_dirty(&mut self, _out: &mut Vec<Entry>) {}
+
+    fn mark_all(&mut self) {}
+
+    fn restore(&mut self, key: &[u8], _value: Option<&[u8]>) -> Result<(), StateError> {
+        Err(StateError::Key(key.escape_ascii().to_string()))
+    }
+
+    fn restored(&mut self) -> Result<(), StateError> {
+        Ok(())
     }
 }

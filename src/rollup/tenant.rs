@@ -1,5 +1,7 @@
 //! All windows of one tenant, and what happens to them at a step.
 
+mod state;
+
 use super::agenda::{Agenda, Entry, Key};
 use super::aligned::Aligned;
 use super::effects::{Effects, Seen};
@@ -9,11 +11,14 @@ use super::live::Live;
 use super::records::{self, About, Label, Revision};
 use super::settings::Plan;
 use super::step::{AlertEngine, StepView, WindowView};
+use crate::engine::state::Dirty;
 use crate::engine::{Fact, Output};
 use crate::model::dimension::Dimensions;
 use crate::model::time::{EventTime, Slice};
 use compact_str::CompactString;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use state::Part;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One series: what it is about, and its rolling windows, one per length.
@@ -25,7 +30,7 @@ struct Series {
 }
 
 /// One aligned window, and what it is entered under in the agenda.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Held {
     content: Aligned,
     entry: Entry,
@@ -44,6 +49,9 @@ pub(super) struct Tenant {
     windows: HashMap<Key, Held>,
     agenda: Agenda,
     evidence: Evidence,
+    dirty: Dirty<Part>,
+    /// What has been restored and is not put together yet.
+    staged: Option<Box<state::Staged>>,
 }
 
 impl Tenant {
@@ -56,6 +64,8 @@ impl Tenant {
             windows: HashMap::new(),
             agenda: Agenda::default(),
             evidence: Evidence::default(),
+            dirty: Dirty::default(),
+            staged: None,
         }
     }
 
@@ -65,6 +75,7 @@ impl Tenant {
             return *number;
         }
         let number = u32::try_from(self.series.len()).expect("series are capped far below 2^32");
+        self.dirty.touch(Part::Series(number));
         self.numbers.insert(dimensions.clone(), number);
         self.series.push(Series {
             dimensions: dimensions.clone(),
@@ -84,6 +95,7 @@ impl Tenant {
         alerts: &mut dyn AlertEngine,
         out: &mut Vec<Output>,
     ) -> Option<Slice> {
+        self.dirty.touch(Part::Head);
         let mut effects = Effects::default();
         if let Some(bucket) = bucket {
             self.apply(bucket, now, plan, &mut effects);
@@ -93,6 +105,7 @@ impl Tenant {
         effects.report(out);
         self.alert(now, plan, &effects, alerts, out);
         for key in &effects.over {
+            self.dirty.remove(Part::Window(*key));
             self.windows.remove(key);
         }
         self.next_step(now.step, plan, alerts.next_due(&self.name))
@@ -133,6 +146,7 @@ impl Tenant {
         for (spec, window) in plan.windows.iter().enumerate() {
             let key = Key { spec, index: window.index(slice), series };
             if let Some(held) = self.windows.get_mut(&key) {
+                self.dirty.touch(Part::Window(key));
                 held.content.add_cohort(&delta.cohort);
                 if plan.bounds(window, key.index).1 <= now.end {
                     effects.changed.insert(key);
@@ -149,6 +163,7 @@ impl Tenant {
         plan: &Plan,
     ) {
         for (spec, window) in plan.windows.iter().enumerate() {
+            self.dirty.touch(Part::Live(spec, series));
             let live = &mut self.series[series as usize].live[spec];
             live.add(window, slice, now.step, &delta.figures);
             live.link(window, slice, now.step, &delta.links);
@@ -169,6 +184,7 @@ impl Tenant {
         for (spec, window) in plan.windows.iter().enumerate() {
             let key = Key { spec, index: window.index(slice), series };
             let (start, end) = plan.bounds(window, key.index);
+            self.dirty.touch(Part::Window(key));
             let held = self.windows.entry(key).or_insert_with(|| {
                 // One that was final is not there, and does not come back: its slices are past.
                 let mut held = Held::default();
@@ -190,6 +206,7 @@ impl Tenant {
             let mut active: Vec<u32> = self.active[spec].iter().copied().collect();
             active.sort_by_key(|number| &self.series[*number as usize].dimensions);
             for number in active {
+                self.dirty.touch(Part::Live(spec, number));
                 let Series { live, label, .. } = &mut self.series[number as usize];
                 let live = &mut live[spec];
                 if live.slide(window, now.step) {
@@ -205,7 +222,7 @@ impl Tenant {
                     out.push(Output::Fact(Fact::Live(Box::new(record))));
                     effects.live_records += 1;
                 } else if live.is_silent() {
-                    live.rest();
+                    live.rest(window);
                     self.active[spec].remove(&number);
                 }
             }
@@ -218,6 +235,7 @@ impl Tenant {
         for key in self.ordered(due) {
             let window = &plan.windows[key.spec];
             let (start, end) = plan.bounds(window, key.index);
+            self.dirty.touch(Part::Window(key));
             let held = self.windows.get_mut(&key).expect("the agenda forgets what is over");
             let had_matured = held.content.has_matured;
             let verdict = held.content.decide(end, now, plan);
@@ -250,6 +268,7 @@ impl Tenant {
         if end <= now.end {
             return;
         }
+        self.dirty.touch(Part::Window(key));
         match self.windows.get_mut(&key) {
             Some(held) => held.content.follow(),
             None => {

@@ -72,6 +72,24 @@ fn a_spike_in_one_channel_is_that_channels_alert() {
 }
 
 #[test]
+fn alerts_that_are_written_down_and_made_again_say_the_same() {
+    let run = |torn_every| {
+        let mut shop = Shop::new(7);
+        shop.faults = vec![Fault { channel: Some(0), from: DAY + 600, to: DAY + 645, rate: 0.75 }];
+        shop.silence = Some((1, 3 * DAY + 600, 3 * DAY + 700));
+        shop.torn_every = torn_every;
+        shop.run(4 * DAY)
+    };
+    let whole = run(None);
+    assert_eq!(whole.fired().len(), 2, "{:?}", whole.fired());
+    for every in [1_001, 7_003] {
+        let torn = run(Some(every));
+        assert_eq!(torn.records, whole.records);
+        assert_eq!(torn.tests, whole.tests);
+    }
+}
+
+#[test]
 fn a_spike_everywhere_is_one_alert_for_the_total() {
     for seed in 1..=6 {
         let from = DAY + 600 + seed as i64;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod alerts;
+mod checkpoint;
 mod codec;
 mod config;
 mod conservation;

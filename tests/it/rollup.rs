@@ -288,6 +288,7 @@ impl Journey {
 
 /// Remembers what it is shown, and writes the time of each step behind the step's records.
 struct Probe;
+crate::checkpoint::remembers_nothing!(Probe);
 
 impl AlertEngine for Probe {
     fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {
@@ -348,6 +349,12 @@ fn fold(journeys: &[Journey], picks: &[usize]) -> Vec<Output> {
         }
     }
     out
+}
+
+/// The partitions' flushes, one of each in turn.
+fn in_turns(journeys: &[Journey]) -> Vec<&Flush> {
+    let most = journeys.iter().map(|j| j.flushes.len()).max().unwrap_or(0);
+    (0..most).flat_map(|n| journeys.iter().filter_map(move |j| j.flushes.get(n))).collect()
 }
 
 /// Records, each with the step at which it came out.
@@ -522,6 +529,26 @@ fn events(raw: &[Raw]) -> Vec<(usize, Event)> {
             (*partition, Event { at, customer, channel: *channel, checkout: *checkout })
         })
         .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_state_that_is_written_down_and_made_again_leaves_no_trace(
+        raw in prop::collection::vec(event(), 1..80),
+        partitions in 1i32..4,
+        splits in prop::collection::vec(any::<bool>(), 80),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
+    ) {
+        let journeys = journeys(partitions, &events(&raw), &splits);
+        let flushes = in_turns(&journeys);
+        let cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(flushes.len())).collect();
+        let make = || Rollup::new(settings(partitions), Box::new(Probe));
+        crate::checkpoint::check(make, flushes.len(), &cuts, |rollup, input, out| {
+            rollup.fold(Input::Flush(flushes[input]), out);
+        });
+    }
 }
 
 proptest! {
@@ -798,6 +825,7 @@ fn empty_stretches_are_jumped_over() {
 
 /// Asks for one step at a time at which nothing else happens.
 struct Asking(i64);
+crate::checkpoint::remembers_nothing!(Asking);
 
 impl AlertEngine for Asking {
     fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {

@@ -40,6 +40,7 @@ use figures::{Figured, OrdersDone, figures};
 use instance::{Instance, Rules};
 use publish::Published;
 use seed::{Kept, Seed};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Events kept per customer; beyond it the oldest settle before their time.
@@ -50,7 +51,7 @@ const SETTLE_EVERY: Millis = Millis::from_mins(15);
 const SEEDS_MAX: usize = 128;
 
 /// Checkouts and carts of one customer.
-#[derive(Default, Debug)]
+#[derive(Default, Debug, Serialize, Deserialize)]
 pub(super) struct Checkouts {
     /// Sorted by the customer's order.
     events: Vec<RichEvent>,

@@ -18,11 +18,12 @@ use crate::model::record::{CheckoutKind, CheckoutRecord, SCHEMA_VERSION, Transit
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::hash::Hash as _;
 use xxhash_rust::xxh3::Xxh3;
 
 /// What has been published of one instance.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Published {
     pub(super) kind: CheckoutKind,
     /// Fingerprint of its first event when it was first published: names it for good.
@@ -37,7 +38,7 @@ pub(super) struct Published {
 }
 
 /// A transition of an outcome as it was published.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Told {
     transition: Transition,
     at: EventTime,

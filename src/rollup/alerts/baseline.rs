@@ -12,6 +12,7 @@ use crate::model::figures::Money;
 use crate::model::record::Value;
 use crate::model::time::{EventTime, Millis};
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How a baseline learns and when it speaks.
@@ -60,7 +61,7 @@ pub(super) struct Expected {
 }
 
 /// Trailing sums of one series, each window weighted by its age relative to `at`.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Baseline {
     at: Option<EventTime>,
     windows_seen: i64,

@@ -4,13 +4,15 @@
 //! episodes; in return the detector is told which episodes there are, so that it does not learn what
 //! is wrong as normal.
 
+use crate::engine::state::Checkpointed;
 use crate::model::dimension::Dimensions;
 use crate::model::record::{Contributor, Value};
 use crate::model::time::{EventTime, Millis};
 use crate::rollup::step::StepView;
+use serde::{Deserialize, Serialize};
 
 /// What a detector thinks of one series at one evaluation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum State {
     /// Too little is known to say anything: counts neither for nor against.
     Learning,
@@ -25,7 +27,7 @@ pub enum State {
 }
 
 /// Whether the verdict may open an episode of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Claim {
     /// It may.
     Own,
@@ -36,7 +38,7 @@ pub enum Claim {
 }
 
 /// The unit of `value`, for people.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Unit {
     /// A share from 0 to 1.
     Share,
@@ -45,7 +47,7 @@ pub enum Unit {
 }
 
 /// One detector's word on one series at one evaluation.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Verdict {
     /// The series.
     pub series: Dimensions,
@@ -121,7 +123,7 @@ impl Verdict {
 }
 
 /// A stretch of event time in which a series was in an episode that fired.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// The series.
     pub series: Dimensions,
@@ -157,7 +159,7 @@ impl Episodes<'_> {
 }
 
 /// A detector's state for one tenant.
-pub trait Detect: Send {
+pub trait Detect: Checkpointed + Send {
     /// Looks at one step; appends a verdict for every series that is due to be judged. Returns the
     /// number of tests made.
     fn step(&mut self, view: &StepView<'_>, episodes: Episodes<'_>, out: &mut Vec<Verdict>) -> u64;

@@ -21,10 +21,11 @@ use super::detector::{Claim, State, Verdict};
 use super::rule::LifeCycle;
 use crate::model::record::AlertTransition;
 use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One episode: from its first record to its last.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Episode {
     /// Fixed at its first record: part of the episode's name.
     pub(super) starts_at: EventTime,
@@ -37,7 +38,7 @@ pub(super) struct Episode {
     phase: Phase,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum Phase {
     Pending { lapses_at: EventTime },
     Firing,
@@ -45,7 +46,7 @@ enum Phase {
 }
 
 /// The life of one series under one rule.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Life {
     votes: BTreeMap<EventTime, State>,
     episode: Option<Episode>,

@@ -25,6 +25,7 @@ mod runs;
 mod seasons;
 mod silence;
 mod spike;
+mod state;
 
 pub use baseline::Learning;
 pub use contributors::CONTRIBUTORS_MAX;
@@ -32,6 +33,7 @@ pub use rule::{Detector, LifeCycle, RULES_MAX, Rule, Settings};
 pub use silence::Silence;
 pub use spike::{Ratio, RatioSpike};
 
+use crate::engine::state::Dirty;
 use crate::engine::{Fact, Output};
 use crate::model::dimension::Dimensions;
 use crate::model::observation::Observation;
@@ -41,7 +43,7 @@ use crate::rollup::step::{AlertEngine, StepView};
 use compact_str::CompactString;
 use detector::{Detect, Episodes, Span, State, Verdict};
 use life::{Episode, Life};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Closed episodes are remembered this long, so that their windows are not learned.
@@ -51,6 +53,8 @@ const SPANS_KEPT: Millis = Millis::from_hours(72);
 pub struct Alerts {
     settings: Settings,
     tenants: BTreeMap<CompactString, Vec<RuleState>>,
+    /// Restored keys of rules that are no more: the log forgets them, too.
+    obsolete: BTreeSet<Vec<u8>>,
 }
 
 /// One rule for one tenant.
@@ -58,6 +62,7 @@ struct RuleState {
     detector: Box<dyn Detect>,
     lives: BTreeMap<Dimensions, Life>,
     spans: Vec<Span>,
+    dirty: Dirty<state::Part>,
 }
 
 impl Alerts {
@@ -67,7 +72,7 @@ impl Alerts {
     /// If there are more than [`RULES_MAX`] rules; configuration checks that first.
     pub fn new(settings: Settings) -> Alerts {
         assert!(settings.rules.len() <= RULES_MAX, "at most {RULES_MAX} rules");
-        Alerts { settings, tenants: BTreeMap::new() }
+        Alerts { settings, tenants: BTreeMap::new(), obsolete: BTreeSet::new() }
     }
 }
 
@@ -75,13 +80,7 @@ impl AlertEngine for Alerts {
     fn step(&mut self, view: &StepView<'_>, out: &mut Vec<Output>) {
         let settings = &self.settings;
         if !self.tenants.contains_key(view.tenant) {
-            let start = |rule: &Rule| RuleState {
-                detector: rule.detector.start(rule, settings.slice),
-                lives: BTreeMap::new(),
-                spans: Vec::new(),
-            };
-            let rules = settings.rules.iter().map(start).collect();
-            self.tenants.insert(view.tenant.into(), rules);
+            self.tenants.insert(view.tenant.into(), RuleState::start_all(settings));
         }
         let Some(states) = self.tenants.get_mut(view.tenant) else { return };
         for (rule, state) in settings.rules.iter().zip(states) {
@@ -95,13 +94,26 @@ impl AlertEngine for Alerts {
 }
 
 impl RuleState {
+    /// The states of a tenant of which nothing is known yet, in the order of the rules.
+    fn start_all(settings: &Settings) -> Vec<RuleState> {
+        let start = |rule: &Rule| RuleState {
+            detector: rule.detector.start(rule, settings.slice),
+            lives: BTreeMap::new(),
+            spans: Vec::new(),
+            dirty: Dirty::default(),
+        };
+        settings.rules.iter().map(start).collect()
+    }
+
     fn step(&mut self, scene: &Scene<'_>, out: &mut Vec<Output>) {
         let (rule, at) = (scene.rule, scene.view.step_end);
-        let spans = &mut self.spans;
+        let (spans, dirty) = (&mut self.spans, &mut self.dirty);
         for (series, life) in &mut self.lives {
+            dirty.touch(state::Part::Life(series.clone()));
             life.pass(&rule.life, at, &mut |to, episode| {
                 scene.say(series, to, episode, out);
                 note(spans, series, to, episode);
+                dirty.touch(state::Part::Spans);
             });
         }
         let mut verdicts = Vec::new();
@@ -116,7 +128,11 @@ impl RuleState {
         }
         self.lives.retain(|_, life| !life.is_idle(at));
         let oldest = at.minus(SPANS_KEPT);
+        let known = self.spans.len();
         self.spans.retain(|span| span.ends_at.is_none_or(|ends| ends > oldest));
+        if known != self.spans.len() {
+            self.dirty.touch(state::Part::Spans);
+        }
     }
 
     fn judge(&mut self, scene: &Scene<'_>, verdict: &Verdict, out: &mut Vec<Output>) {
@@ -128,12 +144,14 @@ impl RuleState {
         if !known && !matches!(verdict.state, State::Suspicious | State::Enter) {
             return;
         }
+        self.dirty.touch(state::Part::Life(verdict.series.clone()));
         let life = self.lives.entry(verdict.series.clone()).or_default();
         let at = scene.view.step_end;
-        let spans = &mut self.spans;
+        let (spans, dirty) = (&mut self.spans, &mut self.dirty);
         life.judge(&scene.rule.life, at, verdict, &mut |to, episode| {
             scene.say(&verdict.series, to, episode, out);
             note(spans, &verdict.series, to, episode);
+            dirty.touch(state::Part::Spans);
         });
     }
 

@@ -8,6 +8,8 @@
 //! What is judged ends at the newest window whose input is complete: a source that holds the
 //! watermark back delays the verdict, it does not silence it.
 
+mod state;
+
 use super::attribution::{Remainder, Share, Situation, attribute, evidence};
 use super::baseline::{Baseline, Expected, Standing, standing};
 use super::betabinomial::{upper_tail, wilson_95};
@@ -17,10 +19,12 @@ use super::fdr::adjust;
 use super::rule::{Rule, covers};
 use super::runs::{KEEP, Run, Runs, Seen, Tested, has_left, times};
 use super::spike::RatioSpike;
+use crate::engine::state::Dirty;
 use crate::model::dimension::{Dimension, Dimensions};
 use crate::model::record::Contributor;
 use crate::model::time::EventTime;
 use crate::rollup::step::{StepView, WindowView};
+use state::{Kept, block_of};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -38,6 +42,7 @@ pub(super) struct RatioState {
     /// Completeness by end of the windows seen.
     ends: BTreeMap<EventTime, f64>,
     judged: Option<EventTime>,
+    dirty: Dirty<Kept>,
 }
 
 /// One series under test.
@@ -82,6 +87,7 @@ impl RatioState {
             series: BTreeMap::new(),
             ends: BTreeMap::new(),
             judged: None,
+            dirty: Dirty::default(),
         }
     }
 
@@ -94,6 +100,8 @@ impl RatioState {
         if view.end <= newest.minus(KEEP) {
             return false;
         }
+        self.dirty.touch(Kept::Head);
+        self.dirty.touch(Kept::Ends(block_of(view.end)));
         self.ends.insert(view.end, view.completeness);
         let counts = self.settings.ratio.counts(view);
         let known = self.series.get(view.dimensions);
@@ -111,8 +119,10 @@ impl RatioState {
         };
         let changed = known.is_none_or(|known| known.counts != counts);
         if !self.series.contains_key(view.dimensions) {
+            self.dirty.touch(Kept::Baseline(view.dimensions.clone()));
             self.series.insert(view.dimensions.clone(), Series::default());
         }
+        self.dirty.touch(Kept::Windows(view.dimensions.clone(), block_of(view.start)));
         if let Some(series) = self.series.get_mut(view.dimensions) {
             series.runs.windows.insert(view.start, seen);
         }
@@ -138,6 +148,7 @@ impl RatioState {
                     continue;
                 }
                 seen.learned = true;
+                self.dirty.touch(Kept::Windows(dimensions.clone(), block_of(start)));
                 let expected = series.baseline.expected(learning);
                 let anomalous = expected.is_some_and(|e| Runs::is_anomalous(settings, &e, seen));
                 match standing(learning, episodes, dimensions, (start, end)) {
@@ -145,6 +156,7 @@ impl RatioState {
                     Standing::Clear if anomalous => continue,
                     Standing::Clear | Standing::Settled => {}
                 }
+                self.dirty.touch(Kept::Baseline(dimensions.clone()));
                 series.baseline.learn_orders(learning, end, seen.orders, &seen.value);
                 series.baseline.learn(learning, end, seen.counts.k, seen.counts.n);
             }
@@ -154,9 +166,18 @@ impl RatioState {
     fn forget(&mut self) {
         let Some((&newest, _)) = self.ends.last_key_value() else { return };
         let oldest = newest.minus(KEEP);
-        self.ends.retain(|end, _| *end > oldest);
-        for series in self.series.values_mut() {
-            series.runs.windows.retain(|start, _| start.plus(self.settings.window) > oldest);
+        while let Some(gone) = self.ends.first_entry().filter(|end| *end.key() <= oldest) {
+            self.dirty.touch(Kept::Ends(block_of(*gone.key())));
+            gone.remove();
+        }
+        let oldest = oldest.minus(self.settings.window);
+        for (dimensions, series) in &mut self.series {
+            let windows = &mut series.runs.windows;
+            while let Some(gone) = windows.first_entry().filter(|start| *start.key() <= oldest) {
+                let block = block_of(*gone.key());
+                self.dirty.touch(Kept::Windows(dimensions.clone(), block));
+                gone.remove();
+            }
         }
     }
 
@@ -334,6 +355,7 @@ impl Detect for RatioState {
         out.extend(self.learners(to));
         let tests = cases.iter().filter(|case| case.tested.is_some()).count() as u64;
         if moved {
+            self.dirty.touch(Kept::Head);
             self.judged = Some(to);
             self.learn(view.watermark, episodes);
             self.forget();

@@ -12,6 +12,7 @@ use super::betabinomial::upper_tail;
 use super::spike::{Counts, RatioSpike};
 use crate::model::figures::Money;
 use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How long windows are kept.
@@ -26,7 +27,7 @@ const LEAVE_P: f64 = 0.05;
 const OWN_N_MIN: i64 = 5;
 
 /// One window as last seen.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub(super) counts: Counts,
     pub(super) completeness: f64,

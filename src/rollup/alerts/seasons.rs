@@ -7,6 +7,7 @@
 //! series and no history.
 
 use crate::model::time::{EventTime, Millis, aligned_start};
+use serde::{Deserialize, Serialize};
 
 /// The grid of hours.
 pub(super) const HOUR: Hour = Hour;
@@ -39,17 +40,16 @@ const DISPERSION_FIRST: f64 = 12.0;
 const QUIET_MAX: Millis = Millis::from_hours(48);
 
 /// Mean events per second in one hour of day or week.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Cell {
     rate: f64,
     seen: bool,
 }
 
 /// What is usual for one series.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Seasons {
-    week: Vec<Cell>,
-    day: Vec<Cell>,
+    learned: Learned,
     hour: Tally,
     block: Tally,
     /// Events of the block before.
@@ -61,8 +61,15 @@ pub(super) struct Seasons {
     usual: f64,
 }
 
+/// What is learned once an hour.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Learned {
+    week: Vec<Cell>,
+    day: Vec<Cell>,
+}
+
 /// Events since the start of an hour or block.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 struct Tally {
     start: EventTime,
     length: Millis,
@@ -100,8 +107,7 @@ impl Seasons {
     /// Nothing is known yet at `at`.
     pub(super) fn new(at: EventTime) -> Seasons {
         Seasons {
-            week: vec![Cell::default(); WEEK],
-            day: vec![Cell::default(); DAY],
+            learned: Learned { week: vec![Cell::default(); WEEK], day: vec![Cell::default(); DAY] },
             hour: Tally::new(at, Hour::LENGTH),
             block: Tally::new(at, BLOCK),
             before: None,
@@ -110,6 +116,31 @@ impl Seasons {
             came: 0.0,
             usual: 0.0,
         }
+    }
+
+    /// What is learned once an hour.
+    pub(super) fn learned(&self) -> Learned {
+        self.learned.clone()
+    }
+
+    /// All the rest.
+    pub(super) fn without_learned(&self) -> Seasons {
+        Seasons { learned: Learned::default(), ..self.clone() }
+    }
+
+    /// Takes over what was learned before.
+    pub(super) fn learn_again(&mut self, learned: Learned) {
+        self.learned = learned;
+    }
+
+    /// True if what is learned does not cover a week and a day.
+    pub(super) fn is_broken(&self) -> bool {
+        (self.learned.week.len(), self.learned.day.len()) != (WEEK, DAY)
+    }
+
+    /// Start of the running hour: what was learned changes with it only.
+    pub(super) fn hour(&self) -> EventTime {
+        self.hour.start
     }
 
     /// Counts `n` events at `at`. What is older than the running hour or block is not counted.
@@ -147,8 +178,8 @@ impl Seasons {
             if self.hour.whole && !silent(&self.hour) {
                 let rate = self.hour.events as f64 / Hour::LENGTH.as_secs_f64();
                 let number = hour_number(self.hour.start);
-                self.week[number.rem_euclid(WEEK as i64) as usize].learn(rate);
-                self.day[number.rem_euclid(DAY as i64) as usize].learn(rate);
+                self.learned.week[number.rem_euclid(WEEK as i64) as usize].learn(rate);
+                self.learned.day[number.rem_euclid(DAY as i64) as usize].learn(rate);
             }
             self.hour = self.hour.next();
         }
@@ -173,8 +204,8 @@ impl Seasons {
     }
 
     fn usual_rate(&self, hour: i64) -> Option<f64> {
-        let week = self.week[hour.rem_euclid(WEEK as i64) as usize];
-        let day = self.day[hour.rem_euclid(DAY as i64) as usize];
+        let week = self.learned.week[hour.rem_euclid(WEEK as i64) as usize];
+        let day = self.learned.day[hour.rem_euclid(DAY as i64) as usize];
         if week.seen { Some(week.rate) } else { day.seen.then_some(day.rate) }
     }
 

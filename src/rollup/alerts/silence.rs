@@ -15,13 +15,18 @@
 //! known for less than `min_history`. A closed input says nothing about silence. It needs no polling:
 //! the time at which each gap becomes a silence is known beforehand.
 
+mod state;
+
 use super::detector::{Claim, Detect, Episodes, State, Unit, Verdict};
 use super::rule::{Rule, covers};
 use super::seasons::{HOUR, Seasons};
+use crate::engine::state::Dirty;
 use crate::model::dimension::{Dimension, Dimensions};
 use crate::model::record::Value;
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use crate::rollup::step::StepView;
+use serde::{Deserialize, Serialize};
+use state::Part;
 use std::collections::BTreeMap;
 
 /// Settings of the detector.
@@ -62,7 +67,7 @@ const YOUNG_MAX_GAP: Millis = Millis::from_hours(6);
 const EVIDENCE: Millis = Millis::from_mins(5);
 
 /// When something may be due.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 enum Due {
     /// Not before this: then it is to be computed.
     NotBefore(EventTime),
@@ -92,6 +97,7 @@ pub(super) struct SilenceState {
     series: BTreeMap<Dimensions, Series>,
     hour_ends: Option<EventTime>,
     closed: bool,
+    dirty: Dirty<Part>,
 }
 
 impl Series {
@@ -197,6 +203,7 @@ impl SilenceState {
             series: BTreeMap::new(),
             hour_ends: None,
             closed: false,
+            dirty: Dirty::default(),
         }
     }
 
@@ -208,9 +215,15 @@ impl SilenceState {
             if !self.series.contains_key(dimensions) {
                 let series = Series::new(self.grid.start(slice));
                 self.series.insert(dimensions.clone(), series);
+                self.dirty.touch(Part::Learned(dimensions.clone()));
             }
             if let Some(series) = self.series.get_mut(dimensions) {
+                let hour = series.seasons.hour();
                 series.arrive(self.grid, slice, n);
+                if series.seasons.hour() != hour {
+                    self.dirty.touch(Part::Learned(dimensions.clone()));
+                }
+                self.dirty.touch(Part::Series(dimensions.clone()));
                 series.due = Some(Due::NotBefore(series.last.plus(self.settings.min_gap)));
             }
         }
@@ -222,7 +235,10 @@ impl SilenceState {
             return;
         }
         self.hour_ends = Some(HOUR.end_of(at));
-        for series in self.series.values_mut() {
+        self.dirty.touch(Part::Head);
+        for (dimensions, series) in &mut self.series {
+            self.dirty.touch(Part::Series(dimensions.clone()));
+            self.dirty.touch(Part::Learned(dimensions.clone()));
             series.seasons.advance(at, series.silent_since);
             // What is usual has changed.
             if series.silent_since.is_none() {
@@ -270,6 +286,9 @@ impl SilenceState {
 
 impl Detect for SilenceState {
     fn step(&mut self, view: &StepView<'_>, episodes: Episodes<'_>, out: &mut Vec<Verdict>) -> u64 {
+        if self.closed != view.closed {
+            self.dirty.touch(Part::Head);
+        }
         self.closed = view.closed;
         let mut tests = 0;
         if !view.closed {
@@ -278,12 +297,16 @@ impl Detect for SilenceState {
         self.arrive(view);
         let mut heard: Vec<Dimensions> = Vec::new();
         for (dimensions, series) in &mut self.series {
+            let before = (series.due, series.silent_since);
             let is_due = series.is_due(&self.settings, self.grid, view.step_end);
             if is_due && !view.closed {
                 tests += 1;
                 series.silent_since.get_or_insert(series.last);
             } else if !is_due && series.silent_since.take().is_some() {
                 heard.push(dimensions.clone());
+            }
+            if before != (series.due, series.silent_since) {
+                self.dirty.touch(Part::Series(dimensions.clone()));
             }
         }
         for (dimensions, series) in &self.series {

@@ -5,6 +5,7 @@
 use super::baseline::Learning;
 use crate::model::time::Millis;
 use crate::rollup::step::WindowView;
+use serde::{Deserialize, Serialize};
 
 /// Which ratio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +61,7 @@ impl RatioSpike {
 }
 
 /// What a window contributes to a ratio.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counts {
     /// Numerator.
     pub(super) k: i64,

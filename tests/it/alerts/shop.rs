@@ -1,6 +1,7 @@
 //! A small seeded shop that shows its steps to the alert engine as the rollup fold would: slices of
 //! events in clusters (sessions), and 5-minute cohorts of checkouts, 30 minutes after their end.
 
+use crate::checkpoint::{Log, all};
 use compact_str::CompactString;
 use std::collections::{BTreeMap, VecDeque};
 use touchline::engine::{Fact, Output};
@@ -50,6 +51,9 @@ pub(super) struct Shop {
     /// How far the watermark is behind (minutes): a quiet source.
     pub(super) lag: i64,
     pub(super) closed_after: Option<i64>,
+    /// After so many steps the alerts are written down and made again.
+    pub(super) torn_every: Option<i64>,
+    log: Log,
     dimensions: Vec<Dimensions>,
     /// Events to come, by slice ahead, per channel.
     ahead: Vec<VecDeque<i64>>,
@@ -62,16 +66,19 @@ pub(super) struct Summary {
     pub(super) tests: u64,
 }
 
+fn new_alerts() -> Alerts {
+    let rules = vec![Rule::checkout_abandonment_spike(), Rule::channel_silent()];
+    let slice = Millis::from_secs(10);
+    let canonical_topic = "touchpoints.canonical".into();
+    Alerts::new(Settings { app: "test".into(), canonical_topic, slice, rules })
+}
+
 impl Shop {
     pub(super) fn new(seed: u64) -> Shop {
-        let rules = vec![Rule::checkout_abandonment_spike(), Rule::channel_silent()];
-        let slice = Millis::from_secs(10);
-        let canonical_topic = "touchpoints.canonical".into();
-        let settings = Settings { app: "test".into(), canonical_topic, slice, rules };
         let of = |name: &&str| Dimensions::new([(Dimension::Channel, CompactString::from(*name))]);
         Shop {
             random: Random(Random(seed).next()),
-            alerts: Alerts::new(settings),
+            alerts: new_alerts(),
             scale: 1.0,
             start: 0,
             faults: Vec::new(),
@@ -81,6 +88,8 @@ impl Shop {
             only_mature: false,
             lag: 0,
             closed_after: None,
+            torn_every: None,
+            log: Log::default(),
             dimensions: CHANNELS.iter().map(of).collect(),
             ahead: vec![VecDeque::new(); CHANNELS.len()],
             cohorts: BTreeMap::new(),
@@ -92,6 +101,9 @@ impl Shop {
         let grid = SliceGrid::new(Millis::from_secs(10));
         let mut summary = Summary::default();
         for number in 0..minutes * 6 {
+            if self.torn_every.is_some_and(|every| number % every == every - 1) {
+                self.tear(number);
+            }
             let slice = Slice::from_number(number);
             let end = grid.end(slice);
             let minute = number / 6;
@@ -105,6 +117,18 @@ impl Shop {
             self.step(slice, end, &counts, closed, &mut summary);
         }
         summary
+    }
+
+    fn tear(&mut self, number: i64) {
+        self.log.write(&mut self.alerts);
+        let restored = |compacted| {
+            let mut again = new_alerts();
+            self.log.restore(&mut again, compacted);
+            again
+        };
+        let state = all(&mut restored(number % 2 == 1));
+        assert_eq!(state, all(&mut self.alerts), "slice {number}");
+        self.alerts = restored(number % 2 == 0);
     }
 
     fn step(
