@@ -134,6 +134,11 @@ impl Partials {
         range.1 = range.1.max(offset);
     }
 
+    /// True if there is nothing to flush.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty()
+    }
+
     /// Takes everything out, by tenant; sorted, whatever the order of the maps.
     pub(super) fn drain(&mut self, profiles: &Profiles) -> BTreeMap<TenantId, TenantCells> {
         let mut cells: HashMap<At, Cell> = HashMap::new();

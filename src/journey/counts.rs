@@ -14,7 +14,7 @@ use compact_str::CompactString;
 use std::collections::BTreeMap;
 
 /// Plain counters.
-#[derive(Default, Debug)]
+#[derive(PartialEq, Default, Debug)]
 pub(super) struct Counts {
     pub(super) events_in: u64,
     pub(super) duplicate: u64,
@@ -31,6 +31,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// True if nothing has been counted since they were taken out.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Counts::default()
+    }
+
     pub(super) fn filtered(&mut self, reason: FilterReason) {
         *self.filtered.entry(reason).or_default() += 1;
     }
