@@ -4,12 +4,11 @@
 //! of `rollup` depends on how journey partitions interleave, this gives what the workers publish.
 
 use super::parts::Parts;
-use super::summary::Totals;
+use super::summary::{Summary, Totals};
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{self, Journey};
 use crate::model::control::Control;
 use crate::model::ids::{Offset, PartitionId};
-use crate::model::time::Millis;
 use crate::model::touchpoint::{OriginRef, TouchpointRef};
 use crate::rollup::{self, Rollup};
 
@@ -50,6 +49,14 @@ impl Offline {
             journey_out: Vec::new(),
             rollup_out: Vec::new(),
         }
+    }
+
+    /// The summary, once the input is at its end ([`Offline::close`] or [`Offline::flush`]).
+    pub fn summary(&mut self, elapsed_s: f64) -> Summary {
+        for (partition, rollup) in (0..).zip(&self.rollups) {
+            self.totals.seal_rollup(PartitionId::new(partition), rollup.waiting());
+        }
+        self.totals.summary(elapsed_s)
     }
 
     /// What has been counted so far.
@@ -102,7 +109,9 @@ impl Offline {
     /// Has every partition say what it has not said yet; no time passes.
     pub fn flush(&mut self, sink: Sink<'_>) {
         for partition in 0..self.partitions() {
-            self.tick(partition, Tick { number: 1, advance: Millis::ZERO }, sink);
+            let at = usize::try_from(partition).expect("partitions are not negative");
+            let number = self.journeys[at].last_side_input() + 1;
+            self.fold(partition, journey::Input::Seal { number }, sink);
         }
     }
 

@@ -89,7 +89,7 @@ pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary>
     } else {
         run.offline.flush(&mut |fact| run.out.fact(fact));
     }
-    let summary = run.offline.totals().summary(since.elapsed_secs());
+    let summary = run.offline.summary(since.elapsed_secs());
     if !summary.adds_up() {
         bail!("the sum of what became of the events is wrong: {}", summary.to_json());
     }

@@ -2,12 +2,15 @@
 //!
 //! Two sums must hold, and are checked wherever a summary is made: per source `records_in = mapped +
 //! dead_letter + filtered`, and over touchpoints `events_in = counted + duplicate + late +
-//! dead_letter + filtered`. `counted` is what `rollup` applied or, at a stop in mid-stream, holds for
-//! a step that has not come: what journey flushed, less what `rollup` found past finality.
+//! dead_letter + filtered`. `counted` is what `rollup` applied or holds for a
+//! step that has not come, as its tasks say when they are sealed at the end of a bounded run. Without
+//! that (a stop in mid-stream) flushes may be on their way: what journey flushed counts then, less what
+//! `rollup` found past finality.
 
 use crate::engine::{Fact, Output};
 use crate::ingest::Outcome;
 use crate::model::figures::Figures;
+use crate::model::ids::PartitionId;
 use crate::model::observation::Observation;
 use crate::model::record::{AlertTransition, CheckoutKind, Transition};
 use crate::model::reject::{FilterReason, RejectReason};
@@ -66,6 +69,8 @@ pub struct Totals {
     pub sources: BTreeMap<String, SourceCounts>,
     touchpoints_in: u64,
     applied: i64,
+    /// By rollup partition, once it is sealed: events that wait for the end of their slice.
+    waiting: BTreeMap<PartitionId, i64>,
     duplicate: u64,
     late_in_journey: u64,
     late_in_rollup: u64,
@@ -121,6 +126,21 @@ impl Totals {
         }
     }
 
+    /// A rollup task has folded all of its input; so many events wait for their step there.
+    pub fn seal_rollup(&mut self, partition: PartitionId, waiting: i64) {
+        self.waiting.insert(partition, waiting);
+    }
+
+    /// What `rollup` has; without its word at the end, what it was sent.
+    fn counted(&self) -> u64 {
+        let flushed = || self.figures.events - self.late_in_rollup as i64;
+        let counted = match self.waiting.is_empty() {
+            true => flushed(),
+            false => self.applied + self.waiting.values().sum::<i64>(),
+        };
+        u64::try_from(counted).unwrap_or(0)
+    }
+
     /// Touchpoints that `rollup` has applied; after a close these are all that were counted.
     pub fn applied(&self) -> i64 {
         self.applied
@@ -138,7 +158,7 @@ impl Totals {
         let cost = Cost::of_this_process();
         Summary {
             events_in: self.touchpoints_in + dead_letter + left_out,
-            counted: u64::try_from(self.figures.events).unwrap_or(0) - self.late_in_rollup,
+            counted: self.counted(),
             duplicate: self.duplicate,
             late: self.late_in_journey + self.late_in_rollup,
             dead_letter,
@@ -269,6 +289,13 @@ mod tests {
         let summary = totals.summary(1.0);
         assert_eq!((summary.events_in, summary.dead_letter, summary.filtered), (12, 1, 2));
         assert_eq!((summary.counted, summary.late), (4, 3));
+        // The word of `rollup` counts, once there is one: an event that got lost shows.
+        for (partition, waiting, counted) in [(0, 1, 3), (1, 1, 4)] {
+            totals.applied = 2;
+            totals.seal_rollup(PartitionId::new(partition), waiting);
+            let summary = totals.summary(1.0);
+            assert_eq!((summary.counted, summary.adds_up()), (counted, counted == 4));
+        }
         assert!(summary.adds_up());
         assert!(summary.peak_rss_bytes > 0 || !cfg!(target_os = "linux"));
     }

@@ -151,8 +151,7 @@ impl Partials {
 
     /// What there is, to be written down; `None` if there is nothing.
     pub(super) fn saved(&self) -> Option<SavedPartials> {
-        let empty = self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty();
-        (!empty).then(|| SavedPartials {
+        (!self.is_empty()).then(|| SavedPartials {
             sums: sorted_entries(&self.sums),
             links: sorted_entries(&self.links),
             evidence: sorted_entries(&self.evidence),
@@ -166,6 +165,11 @@ impl Partials {
             links: saved.links.into_iter().collect(),
             evidence: saved.evidence.into_iter().collect(),
         }
+    }
+
+    /// True if there is nothing to flush.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty()
     }
 
     /// Takes everything out, by tenant; sorted, whatever the order of the maps.

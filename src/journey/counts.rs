@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Plain counters.
-#[derive(Default, Debug, Serialize, Deserialize)]
+#[derive(PartialEq, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) events_in: u64,
     pub(super) duplicate: u64,
@@ -32,6 +32,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// True if nothing has been counted since they were taken out.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Counts::default()
+    }
+
     pub(super) fn filtered(&mut self, reason: FilterReason) {
         *self.filtered.entry(reason).or_default() += 1;
     }

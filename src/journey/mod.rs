@@ -88,6 +88,11 @@ pub enum Input<'a> {
     },
     /// Time passes in a partition to which nothing comes (only under `direct`).
     Tick(Tick),
+    /// The end of a bounded run: what has not been said yet is flushed. No time passes.
+    Seal {
+        /// Number of this side input.
+        number: u64,
+    },
     /// Nothing will come any more (offline): everything ends.
     Close,
 }
@@ -179,6 +184,11 @@ impl Journey {
         self.timers.next()
     }
 
+    /// Number of the last side input.
+    pub fn last_side_input(&self) -> u64 {
+        self.ids.last_side_input()
+    }
+
     /// Customers with state.
     pub fn customers(&self) -> usize {
         self.store.len()
@@ -227,10 +237,13 @@ impl Journey {
         }
     }
 
-    /// Flushes if the clock is in another slice than at the last flush.
+    /// True if the clock is in another slice than at the last flush.
+    fn is_in_another_slice(&self) -> bool {
+        self.progress.clock().map(|clock| self.grid.slice(clock)) > self.flushed_slice
+    }
+
     fn end_slice(&mut self, out: &mut Vec<Output>) {
-        let slice = self.progress.clock().map(|clock| self.grid.slice(clock));
-        if slice > self.flushed_slice {
+        if self.is_in_another_slice() {
             self.flush(out);
         }
     }
@@ -394,11 +407,23 @@ impl Journey {
 
     fn tick(&mut self, tick: Tick, out: &mut Vec<Output>) {
         self.ids.side_input(tick.number);
-        let partition = SourcePartition::default();
-        let old = self.progress.get(&partition).copied().unwrap_or_default();
-        let clock = old.clock.map(|clock| clock.plus(tick.advance));
-        self.progress.report(partition, Report { clock, idle: true, ..old });
+        // With `ingest` in front, source partitions are those of the marks, and marks tell the time.
+        if self.settings.direct.is_some() {
+            let partition = SourcePartition::default();
+            let old = self.progress.get(&partition).copied().unwrap_or_default();
+            let clock = old.clock.map(|clock| clock.plus(tick.advance));
+            self.progress.report(partition, Report { clock, idle: true, ..old });
+        }
         self.advance(out);
+    }
+
+    fn seal(&mut self, number: u64, out: &mut Vec<Output>) {
+        self.ids.side_input(number);
+        // Timers count, too, also where no record came.
+        let unsaid = self.records > 0 || !self.partials.is_empty() || !self.counts.is_empty();
+        if unsaid || self.is_in_another_slice() {
+            self.flush(out);
+        }
     }
 
     fn close(&mut self, out: &mut Vec<Output>) {
@@ -439,6 +464,7 @@ impl Fold for Journey {
                 self.advance(out);
             }
             Input::Tick(tick) => self.tick(tick, out),
+            Input::Seal { number } => self.seal(number, out),
             Input::Close => self.close(out),
         }
     }

@@ -71,6 +71,14 @@ impl Rollup {
         self.inbox.holding_back()
     }
 
+    /// Events taken over whose step has not come: they are applied at the end of their slice.
+    pub fn waiting(&self) -> i64 {
+        let of_totals = |tenant: &CompactString, series| {
+            self.tenants.get(tenant).is_some_and(|tenant| tenant.is_total(series))
+        };
+        self.inbox.waiting(of_totals)
+    }
+
     fn take(&mut self, flush: &Flush, out: &mut Vec<Output>) {
         if !self.inbox.accept(flush) {
             out.push(Output::Observation(Observation::RepeatedFlush));

@@ -200,6 +200,16 @@ impl Inbox {
         self.pending.first_key_value().map(|(step, _)| *step)
     }
 
+    /// Events that wait for their step, of the series that `counts` says yes to.
+    pub(super) fn waiting(&self, counts: impl Fn(&CompactString, u32) -> bool) -> i64 {
+        let buckets = self.pending.values().flatten();
+        let cells = buckets.flat_map(|(tenant, bucket)| {
+            bucket.cells.iter().map(move |((_, series), delta)| (tenant, *series, delta))
+        });
+        let counted = cells.filter(|(tenant, series, _)| counts(tenant, *series));
+        counted.map(|(_, _, delta)| delta.figures.events).sum()
+    }
+
     /// Takes out the cells due at `step`.
     pub(super) fn take(&mut self, step: Slice) -> BTreeMap<CompactString, Bucket> {
         let buckets = self.pending.remove(&step).unwrap_or_default();

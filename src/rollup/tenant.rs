@@ -85,6 +85,11 @@ impl Tenant {
         number
     }
 
+    /// True if the series of this number is the tenant's total.
+    pub(super) fn is_total(&self, number: u32) -> bool {
+        self.series[number as usize].dimensions.is_total()
+    }
+
     /// One step: cells, rolling windows, aligned windows, alerts, in this order. Returns the next
     /// step that is needed even if nothing comes in.
     pub(super) fn step(
@@ -115,7 +120,7 @@ impl Tenant {
         for (at, delta) in &bucket.cells {
             let (slice, series) = *at;
             let events = delta.figures.events;
-            let total = self.series[series as usize].dimensions.is_total();
+            let total = self.is_total(series);
             if plan.grid.end(slice) <= now.floor {
                 effects.late += if total { events } else { 0 };
                 self.apply_past(*at, delta, now, plan, effects);

@@ -898,6 +898,64 @@ fn ticks_fire_timers() {
     assert_eq!(ids.len(), 2);
 }
 
+/// Folds a touchpoint; behind `ingest` it is of the one source partition.
+fn fold_event(journey: &mut Journey, direct: Option<Direct>, line: &str, out: &mut Vec<Output>) {
+    let event = parse(0, line);
+    let (touchpoint, offset) = (&event.view(), Offset::new(0));
+    let watermark = event.event_time.minus(Millis::from_secs(5));
+    let origin = Some(OriginRef { source: "s", partition: 0, offset: 7, watermark });
+    let origin = origin.filter(|_| direct.is_none());
+    journey.fold(Input::Touchpoint { offset, origin, touchpoint, key: b"", value: b"" }, out);
+}
+
+#[test]
+fn a_seal_flushes_what_is_unsaid_and_lets_no_time_pass() {
+    for direct in [settings().direct, None] {
+        let mut journey = Journey::new(Settings { direct, ..settings() });
+        let mut out = Vec::new();
+        let seal = |journey: &mut Journey, number, out: &mut Vec<Output>| {
+            journey.fold(Input::Seal { number }, out);
+        };
+        // Nothing came: there is nothing to say.
+        seal(&mut journey, 1, &mut out);
+        assert!(out.is_empty(), "{out:?}");
+        fold_event(&mut journey, direct, "0 checkout.start", &mut out);
+        let times = (journey.clock(), journey.watermark(), journey.next_timer());
+        let before = flushes(&out).len();
+        seal(&mut journey, 2, &mut out);
+        let last = flushes(&out)[before..].to_vec();
+        let events: Vec<i64> = last
+            .iter()
+            .flat_map(|f| &f.tenants)
+            .flat_map(|t| t.cells.iter().filter(|c| t.series[c.series as usize].is_total()))
+            .map(|cell| cell.figures.events)
+            .collect();
+        assert_eq!((last.len(), events), (1, vec![1]), "{direct:?}");
+        assert!(out.contains(&Output::Observation(Observation::EventsIn(1))));
+        assert!(!last[0].idle && !last[0].closed);
+        // All is said.
+        seal(&mut journey, 3, &mut out);
+        assert_eq!(flushes(&out).len(), before + 1);
+        assert_eq!(times, (journey.clock(), journey.watermark(), journey.next_timer()));
+        assert_eq!(journey.last_side_input(), 3);
+    }
+}
+
+#[test]
+fn a_tick_behind_ingest_is_no_source_partition() {
+    let mut journey = Journey::new(Settings { direct: None, ..settings() });
+    let mut out = Vec::new();
+    let tick = |number| Input::Tick(Tick { number, advance: Millis::from_hours(1) });
+    journey.fold(tick(1), &mut out);
+    fold_event(&mut journey, None, "0 page.view", &mut out);
+    let clock = journey.clock();
+    assert_eq!(clock, Some(time("0").minus(Millis::from_secs(5))));
+    journey.fold(tick(2), &mut out);
+    // Nobody is idle, and no time has passed.
+    assert_eq!((journey.clock(), journey.watermark()), (clock, clock));
+    assert!(flushes(&out).iter().all(|flush| !flush.idle));
+}
+
 #[test]
 fn flushes_go_to_every_rollup_partition_at_every_slice_end() {
     let settings = Settings { rollup_partitions: 3, flush_records: 2, ..settings() };

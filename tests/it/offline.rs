@@ -111,7 +111,7 @@ impl Fed {
 
     pub(crate) fn close(&mut self, sink: &mut dyn FnMut(Fact)) -> Summary {
         self.offline.close(sink);
-        let summary = self.offline.totals().summary(0.0);
+        let summary = self.offline.summary(0.0);
         assert!(summary.adds_up(), "{summary:?}");
         summary
     }

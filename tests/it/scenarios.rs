@@ -345,6 +345,9 @@ fn session(record: &SessionRecord) -> String {
 fn window(record: &WindowRecord) -> String {
     let dims: Vec<String> = record.dimensions.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mut text = format!("window {} {} [{}]", record.window, said(record.start), dims.join(","));
+    if record.tenant != "default" {
+        write!(text, " of {}", record.tenant).expect("memory");
+    }
     let a = &record.abandonment;
     for (name, n) in [
         ("events", record.events),
@@ -386,7 +389,7 @@ fn wanted<'s>(show: &'s [String], name: &str) -> Option<&'s str> {
     })
 }
 
-fn tell(run: &Run) -> String {
+fn tell(run: &mut Run) -> String {
     let show = &run.story.show;
     let mut lines = Vec::new();
     let mut last: BTreeMap<String, String> = BTreeMap::new();
@@ -422,7 +425,8 @@ fn tell(run: &Run) -> String {
                     lines.push(window(r));
                 }
                 if has(wanted(show, "windows"), &r.window) {
-                    let key = format!("{} {} {:?}", r.window, r.start.as_ms(), r.dimensions);
+                    let of = (&r.tenant, r.start.as_ms());
+                    let key = format!("{} {of:?} {:?}", r.window, r.dimensions);
                     last.insert(key, window(r));
                 }
             }
@@ -430,7 +434,7 @@ fn tell(run: &Run) -> String {
         }
     }
     lines.extend(last.into_values());
-    let summary = run.offline.totals().summary(0.0);
+    let summary = run.offline.summary(0.0);
     assert!(summary.adds_up(), "{summary:?}");
     if wanted(show, "rejected").is_some() {
         lines.extend(run.rejected.iter().cloned());
@@ -464,7 +468,7 @@ fn check(path: &Path) -> Result<(), String> {
             run.line(line, i64::try_from(number).expect("a short story"));
         }
     }
-    let got = tell(&run);
+    let got = tell(&mut run);
     if got == expected {
         return Ok(());
     }

@@ -39,7 +39,6 @@ impl TaskFactory for Journeys {
             journey: Journey::new(settings),
             direct: self.direct.clone(),
             idle_timeout: self.idle_timeout,
-            ticks: 0,
             ticked: Millis::ZERO,
             outputs: Vec::new(),
             scratch: Vec::new(),
@@ -54,8 +53,6 @@ struct JourneyTask {
     journey: Journey,
     direct: Option<String>,
     idle_timeout: Millis,
-    /// Number of the last tick.
-    ticks: u64,
     /// How much of the present wait has been given to ticks.
     ticked: Millis,
     outputs: Vec<Output>,
@@ -101,8 +98,7 @@ impl JourneyTask {
     }
 
     fn tick(&mut self, advance: Millis, out: &mut Produced) {
-        self.ticks += 1;
-        let tick = Tick { number: self.ticks, advance };
+        let tick = Tick { number: self.journey.last_side_input() + 1, advance };
         self.journey.fold(Input::Tick(tick), &mut self.outputs);
         self.publish(out);
     }
@@ -161,8 +157,9 @@ impl Task for JourneyTask {
     }
 
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
-        // A tick of no length lets no time pass, but flushes what has not been flushed.
-        self.tick(Millis::ZERO, out);
+        let number = self.journey.last_side_input() + 1;
+        self.journey.fold(Input::Seal { number }, &mut self.outputs);
+        self.publish(out);
         Ok(())
     }
 

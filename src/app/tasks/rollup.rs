@@ -76,6 +76,7 @@ impl Task for RollupTask {
     }
 
     fn seal(&mut self, _: &mut Produced) -> Result<(), TaskError> {
+        self.context.totals().seal_rollup(self.partition, self.rollup.waiting());
         Ok(())
     }
 

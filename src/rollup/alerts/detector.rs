@@ -26,6 +26,13 @@ pub enum State {
     Leave,
 }
 
+impl State {
+    /// True if it speaks for an alert.
+    pub fn is_suspicion(self) -> bool {
+        matches!(self, State::Suspicious | State::Enter)
+    }
+}
+
 /// Whether the verdict may open an episode of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Claim {

@@ -126,7 +126,7 @@ impl Life {
     }
 
     fn open(&mut self, cycle: &LifeCycle, at: EventTime, verdict: &Verdict, emit: &mut Emit<'_>) {
-        let wrong = is_suspicion(verdict.state);
+        let wrong = verdict.state.is_suspicion();
         if !wrong || verdict.claim != Claim::Own || self.cool_until.is_some() {
             return;
         }
@@ -158,7 +158,7 @@ impl Life {
             }
             self.update(verdict, Phase::Firing, None);
             self.say(AlertTransition::Firing, emit);
-        } else if is_suspicion(verdict.state) {
+        } else if verdict.state.is_suspicion() {
             self.update(verdict, pending(cycle, at, verdict), None);
         }
     }
@@ -193,12 +193,12 @@ impl Life {
 
     fn fires(&self, cycle: &LifeCycle, verdict: &Verdict) -> bool {
         let last = self.votes.values().rev().take(cycle.enter_n as usize);
-        let suspicious = last.filter(|vote| is_suspicion(**vote)).count();
+        let suspicious = last.filter(|vote| vote.is_suspicion()).count();
         verdict.state == State::Enter && suspicious >= cycle.enter_k as usize
     }
 
     fn has_suspicion(&self) -> bool {
-        self.votes.values().any(|vote| is_suspicion(*vote))
+        self.votes.values().any(|vote| vote.is_suspicion())
     }
 
     fn update(&mut self, verdict: &Verdict, phase: Phase, ends_at: Option<EventTime>) {
@@ -223,10 +223,6 @@ impl Life {
             self.floor = Some(end.plus(Millis::from_ms(1)));
         }
     }
-}
-
-fn is_suspicion(state: State) -> bool {
-    matches!(state, State::Suspicious | State::Enter)
 }
 
 fn pending(cycle: &LifeCycle, at: EventTime, verdict: &Verdict) -> Phase {

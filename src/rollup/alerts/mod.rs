@@ -9,6 +9,9 @@
 //! - `silence` with `seasons`;
 //! - `life`: the state machine of an episode.
 //!
+//! Beyond the end of a closed input nothing opens, is confirmed or comes back: what the end cut off looks
+//! like trouble. What fires may still end by what the last data say.
+//!
 //! Limits: [`rule::RULES_MAX`] rules. It pushes nothing anywhere (the relay does), knows no calendar
 //! and no silences set by people, and never looks at a wall clock.
 
@@ -41,7 +44,7 @@ use crate::model::record::{AlertRecord, AlertTransition, Evidence, SCHEMA_VERSIO
 use crate::model::time::{EventTime, Millis};
 use crate::rollup::step::{AlertEngine, StepView};
 use compact_str::CompactString;
-use detector::{Detect, Episodes, Span, State, Verdict};
+use detector::{Detect, Episodes, Span, Verdict};
 use life::{Episode, Life};
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_128;
@@ -140,8 +143,12 @@ impl RuleState {
         if verdict.completeness < scene.rule.min_completeness {
             return;
         }
+        // Beyond the end of the input visits are cut off, not abandoned.
+        if scene.view.closed && verdict.state.is_suspicion() {
+            return;
+        }
         let known = self.lives.contains_key(&verdict.series);
-        if !known && !matches!(verdict.state, State::Suspicious | State::Enter) {
+        if !known && !verdict.state.is_suspicion() {
             return;
         }
         self.dirty.touch(state::Part::Life(verdict.series.clone()));
