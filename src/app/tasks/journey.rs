@@ -41,6 +41,7 @@ impl TaskFactory for Journeys {
             idle_timeout: self.idle_timeout,
             ticks: 0,
             ticked: Millis::ZERO,
+            has_more: false,
             outputs: Vec::new(),
             scratch: Vec::new(),
         }))
@@ -58,6 +59,8 @@ struct JourneyTask {
     ticks: u64,
     /// How much of the present wait has been given to ticks.
     ticked: Millis,
+    /// True if the last record asks for more.
+    has_more: bool,
     outputs: Vec<Output>,
     scratch: Vec<Produce>,
 }
@@ -94,6 +97,7 @@ impl JourneyTask {
     fn tick(&mut self, advance: Millis, out: &mut Produced) {
         self.ticks += 1;
         let tick = Tick { number: self.ticks, advance };
+        // Time that a worker waited is short: what follows from it need not be cut.
         self.journey.fold(Input::Tick(tick), &mut self.outputs);
         self.publish(out);
     }
@@ -116,11 +120,11 @@ impl Task for JourneyTask {
                 let key = record.key.unwrap_or_default();
                 let touchpoint = &touchpoint;
                 let input = Input::Touchpoint { offset, origin, touchpoint, key, value };
-                self.journey.fold(input, &mut self.outputs);
+                self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }
             Ok(Decoded::Control(control)) => {
                 let input = Input::Control { offset, control: &control };
-                self.journey.fold(input, &mut self.outputs);
+                self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }
             Err(Undecoded::Retry(reason)) => return Err(TaskError::Retry { reason }),
             Err(Undecoded::Reject(reject)) => {
@@ -130,6 +134,10 @@ impl Task for JourneyTask {
         }
         self.publish(out);
         Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
     }
 
     fn idle(

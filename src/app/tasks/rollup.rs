@@ -27,6 +27,7 @@ impl TaskFactory for Rollups {
             context: self.context.clone(),
             partition,
             rollup: self.parts.rollup_task(partition, self.journey_partitions),
+            has_more: false,
             outputs: Vec::new(),
             scratch: Vec::new(),
         }))
@@ -37,6 +38,8 @@ struct RollupTask {
     context: Arc<Context>,
     partition: PartitionId,
     rollup: Rollup,
+    /// True if the last flush asks for more.
+    has_more: bool,
     outputs: Vec<Output>,
     scratch: Vec<Produce>,
 }
@@ -47,7 +50,7 @@ impl Task for RollupTask {
             let (topic, partition, offset) = (record.topic, record.partition, record.offset);
             TaskError::Fatal(format!("{topic}/{partition} offset {offset} is no flush: {e}"))
         })?;
-        self.rollup.fold(Input::Flush(&flush), &mut self.outputs);
+        self.has_more = self.rollup.fold_part(Input::Flush(&flush), &mut self.outputs);
         let mut totals = self.context.totals();
         for output in &self.outputs {
             totals.observe_rollup(output);
@@ -62,6 +65,10 @@ impl Task for RollupTask {
             }
         }
         Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
     }
 
     fn idle(&mut self, _: Millis, _: bool, _: &mut Produced) -> Result<(), TaskError> {
