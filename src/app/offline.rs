@@ -8,6 +8,7 @@ use super::summary::{Summary, Totals};
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{self, Journey};
 use crate::model::control::Control;
+use crate::model::figures::Flush;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::touchpoint::{OriginRef, TouchpointRef};
 use crate::rollup::{self, Rollup};
@@ -118,24 +119,37 @@ impl Offline {
     fn fold(&mut self, partition: i32, input: journey::Input<'_>, sink: Sink<'_>) {
         let mut out = std::mem::take(&mut self.journey_out);
         let at = usize::try_from(partition).expect("partitions are not negative");
-        self.journeys[at].fold(input, &mut out);
-        for output in out.drain(..) {
-            self.totals.observe_journey(&output);
-            match output {
-                Output::Fact(Fact::Flush(to, flush)) => {
-                    let to = usize::try_from(to.get()).expect("partitions are not negative");
-                    self.rollups[to].fold(rollup::Input::Flush(&flush), &mut self.rollup_out);
-                    for output in self.rollup_out.drain(..) {
-                        self.totals.observe_rollup(&output);
-                        if let Output::Fact(fact) = output {
-                            sink(fact);
-                        }
-                    }
+        loop {
+            let more = self.journeys[at].fold_part(input, &mut out);
+            for output in out.drain(..) {
+                self.totals.observe_journey(&output);
+                match output {
+                    Output::Fact(Fact::Flush(to, flush)) => self.flushed(to, &flush, sink),
+                    Output::Fact(fact) => sink(fact),
+                    Output::Observation(_) => {}
                 }
-                Output::Fact(fact) => sink(fact),
-                Output::Observation(_) => {}
+            }
+            if !more {
+                break;
             }
         }
         self.journey_out = out;
+    }
+
+    fn flushed(&mut self, to: PartitionId, flush: &Flush, sink: Sink<'_>) {
+        let to = usize::try_from(to.get()).expect("partitions are not negative");
+        loop {
+            let more =
+                self.rollups[to].fold_part(rollup::Input::Flush(flush), &mut self.rollup_out);
+            for output in self.rollup_out.drain(..) {
+                self.totals.observe_rollup(&output);
+                if let Output::Fact(fact) = output {
+                    sink(fact);
+                }
+            }
+            if !more {
+                return;
+            }
+        }
     }
 }

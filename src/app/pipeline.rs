@@ -15,6 +15,7 @@ use super::tasks::journey::Journeys;
 use super::tasks::rollup::Rollups;
 use crate::config::{self, DeliveryMode, IngestMode, Settings};
 use crate::http::Health;
+use crate::journey;
 use crate::kafka::client::{self, Connection};
 use crate::kafka::exactly::core::Identity;
 use crate::kafka::group::{self, Assignment, Delivery, Ends, ExactlyOnce, Handle, Resume};
@@ -22,6 +23,7 @@ use crate::kafka::task::TaskFactory;
 use crate::kafka::{Source, Start};
 use crate::model::topic::Topic;
 use crate::relay::view::View;
+use crate::rollup;
 use crate::telemetry::Metrics;
 use anyhow::{Context as _, bail};
 use compact_str::CompactString;
@@ -199,6 +201,10 @@ impl Pipeline {
             identity: Identity {
                 generation: GENERATION,
                 topic_id: CompactString::default(),
+                fold_version: match role {
+                    Role::Rollup => rollup::FOLD_VERSION,
+                    _ => journey::FOLD_VERSION,
+                },
                 fingerprint: self.settings.fold_fingerprint(),
                 input_partitions,
             },

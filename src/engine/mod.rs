@@ -54,11 +54,25 @@ pub struct Tick {
     pub advance: Millis,
 }
 
+/// Outputs after which a fold hands over what it has, although its input asks for more.
+pub const PART: usize = 4_096;
+
 /// Asserts an order that holds however inputs are batched: outputs of one input are appended.
 pub trait Fold {
     /// What comes in: one record (decoded), one side input.
-    type Input<'a>;
+    type Input<'a>: Copy;
 
-    /// Folds one input; appends what follows from it to `out`.
-    fn fold(&mut self, input: Self::Input<'_>, out: &mut Vec<Output>);
+    /// Folds one input, or goes on with it; appends what follows from it to `out`. True if there is
+    /// more: then the same input must be given again, before any other. So a jump of event time,
+    /// which may ask for any number of outputs, needs no memory for all of them at once. What comes
+    /// out does not depend on where it is cut.
+    fn fold_part(&mut self, input: Self::Input<'_>, out: &mut Vec<Output>) -> bool;
+
+    /// Folds one input as a whole.
+    fn fold(&mut self, input: Self::Input<'_>, out: &mut Vec<Output>) {
+        let done = out.len();
+        while self.fold_part(input, out) {
+            debug_assert!(out.len() > done, "a part is never empty");
+        }
+    }
 }

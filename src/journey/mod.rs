@@ -42,7 +42,7 @@ pub use state::FOLD_VERSION;
 use crate::codec::murmur2;
 use crate::engine::progress::{Progress, Report};
 use crate::engine::state::Compared;
-use crate::engine::{Fact, Fold, Output, Tick};
+use crate::engine::{Fact, Fold, Output, PART, Tick};
 use crate::model::control::Control;
 use crate::model::dimension::Dimension;
 use crate::model::figures::{Flush, TenantCells};
@@ -125,6 +125,10 @@ pub struct Journey {
     /// Records since the last flush.
     records: u64,
     closed: bool,
+    /// True while timers that the present input has made due are still to fire.
+    underway: bool,
+    /// True if the present input is a repeat of one that `ingest` wrote before.
+    repeat: bool,
     overflow: Vec<Dimension>,
     /// Small entries as they were written last.
     small: Compared,
@@ -149,6 +153,8 @@ impl Journey {
             flushed_at: None,
             records: 0,
             closed: false,
+            underway: false,
+            repeat: false,
             overflow: Vec::new(),
             small: Compared::default(),
             settings,
@@ -217,9 +223,11 @@ impl Journey {
         }
     }
 
-    /// Fires what the clock has passed. While a timer fires, it is just after its due time.
-    fn fire_timers(&mut self, out: &mut Vec<Output>) {
-        let Some(clock) = self.progress.clock() else { return };
+    /// Fires what the clock has passed. While a timer fires, it is just after its due time. True if
+    /// there are more than one part has room for.
+    fn fire_timers(&mut self, out: &mut Vec<Output>) -> bool {
+        let Some(clock) = self.progress.clock() else { return false };
+        let full = out.len() + PART;
         while let Some((due, mut slots)) = self.timers.pass(clock) {
             let (store, profiles) = (&self.store, &self.profiles);
             slots.sort_unstable_by(|a, b| {
@@ -234,7 +242,12 @@ impl Journey {
                 parts.store.get_mut(slot).timer = None;
                 parts.tend(slot);
             }
+            // Those due at one moment fire together: they are as many as their customers.
+            if out.len() >= full && self.timers.next().is_some_and(|due| due < clock) {
+                return true;
+            }
         }
+        false
     }
 
     /// True if the clock is in another slice than at the last flush.
@@ -398,27 +411,7 @@ impl Journey {
         }
     }
 
-    /// What follows from progress, before the input itself.
-    fn advance(&mut self, out: &mut Vec<Output>) {
-        self.progress.advance();
-        self.fire_timers(out);
-        self.end_slice(out);
-    }
-
-    fn tick(&mut self, tick: Tick, out: &mut Vec<Output>) {
-        self.ids.side_input(tick.number);
-        // With `ingest` in front, source partitions are those of the marks, and marks tell the time.
-        if self.settings.direct.is_some() {
-            let partition = SourcePartition::default();
-            let old = self.progress.get(&partition).copied().unwrap_or_default();
-            let clock = old.clock.map(|clock| clock.plus(tick.advance));
-            self.progress.report(partition, Report { clock, idle: true, ..old });
-        }
-        self.advance(out);
-    }
-
-    fn seal(&mut self, number: u64, out: &mut Vec<Output>) {
-        self.ids.side_input(number);
+    fn seal(&mut self, out: &mut Vec<Output>) {
         // Timers count, too, also where no record came.
         let unsaid = self.records > 0 || !self.partials.is_empty() || !self.counts.is_empty();
         if unsaid || self.is_in_another_slice() {
@@ -426,32 +419,17 @@ impl Journey {
         }
     }
 
-    fn close(&mut self, out: &mut Vec<Output>) {
-        self.ids.side_input(self.ids.last_side_input() + 1);
-        let latest = self.progress.clock().max(self.progress.watermark()).max(self.stream_time);
-        self.closed = true;
-        if let Some(latest) = latest {
-            self.progress.close(latest.plus(CLOSE_AFTER));
-            self.fire_timers(out);
-        }
-        self.flush(out);
-    }
-}
-
-impl Fold for Journey {
-    type Input<'a> = Input<'a>;
-
-    fn fold(&mut self, input: Input<'_>, out: &mut Vec<Output>) {
+    /// Takes over what an input says about progress; true if it is a touchpoint that is a repeat of
+    /// one that `ingest` wrote before.
+    fn begin(&mut self, input: &Input<'_>) -> bool {
         match input {
-            Input::Touchpoint { offset, origin, touchpoint, key, value } => {
+            Input::Touchpoint { offset, origin, touchpoint, .. } => {
                 self.ids.record(offset.get());
                 self.records += 1;
                 self.stream_time = self.stream_time.max(Some(touchpoint.event_time));
-                let repeat = self.report(origin, touchpoint.event_time);
-                self.advance(out);
-                let record = Record { offset, origin, touchpoint, key, value };
-                self.touchpoint(&record, repeat, out);
-                self.flush_if_due(out);
+                let repeat = self.report(*origin, touchpoint.event_time);
+                self.progress.advance();
+                return repeat;
             }
             Input::Control { offset, control: Control::Mark(mark) } => {
                 self.ids.record(offset.get());
@@ -461,12 +439,57 @@ impl Fold for Journey {
                 let partition = (mark.source.clone(), mark.partition);
                 self.offsets.entry(partition.clone()).or_insert(-1);
                 self.progress.report(partition, report);
-                self.advance(out);
+                self.progress.advance();
             }
-            Input::Tick(tick) => self.tick(tick, out),
-            Input::Seal { number } => self.seal(number, out),
-            Input::Close => self.close(out),
+            Input::Tick(tick) => {
+                self.ids.side_input(tick.number);
+                // With `ingest` in front, source partitions are those of the marks, which tell the
+                // time.
+                if self.settings.direct.is_some() {
+                    let partition = SourcePartition::default();
+                    let old = self.progress.get(&partition).copied().unwrap_or_default();
+                    let clock = old.clock.map(|clock| clock.plus(tick.advance));
+                    self.progress.report(partition, Report { clock, idle: true, ..old });
+                }
+                self.progress.advance();
+            }
+            Input::Seal { number } => self.ids.side_input(*number),
+            Input::Close => {
+                self.ids.side_input(self.ids.last_side_input() + 1);
+                let reached = self.progress.clock().max(self.progress.watermark());
+                self.closed = true;
+                if let Some(latest) = reached.max(self.stream_time) {
+                    self.progress.close(latest.plus(CLOSE_AFTER));
+                }
+            }
         }
+        false
+    }
+}
+
+impl Fold for Journey {
+    type Input<'a> = Input<'a>;
+
+    fn fold_part(&mut self, input: Input<'_>, out: &mut Vec<Output>) -> bool {
+        if !self.underway {
+            self.repeat = self.begin(&input);
+        }
+        self.underway = self.fire_timers(out);
+        if self.underway {
+            return true;
+        }
+        match input {
+            Input::Touchpoint { offset, origin, touchpoint, key, value } => {
+                self.end_slice(out);
+                let record = Record { offset, origin, touchpoint, key, value };
+                self.touchpoint(&record, self.repeat, out);
+                self.flush_if_due(out);
+            }
+            Input::Control { .. } | Input::Tick(_) => self.end_slice(out),
+            Input::Seal { .. } => self.seal(out),
+            Input::Close => self.flush(out),
+        }
+        false
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Slot {
 /// What folding a record came to.
 pub(super) enum Folded {
     Yes,
+    /// Not wholly yet: again, once the outputs so far are handed over.
+    InPart,
     /// It was not wanted now, or not any more.
     Skipped,
     /// The task waits for something from now on.
@@ -132,6 +134,7 @@ impl Slot {
         }
         let mark = out.mark();
         match self.task.record(record, out) {
+            Ok(()) if self.task.has_more() => Ok(Folded::InPart),
             Ok(()) => {
                 self.move_to(record.offset.next());
                 self.caught_up = false;

@@ -193,6 +193,12 @@ pub trait Task: Send {
     /// Folds one record; appends what is to be produced.
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError>;
 
+    /// True if the last record asks for more than `record` appended at once: the worker hands over
+    /// what there is and calls `record` again, with the same record.
+    fn has_more(&self) -> bool {
+        false
+    }
+
     /// Lets a task act without a record. Called at every idle check; `waited` is the monotonic time
     /// since the partition's last record (or since it was assigned), `caught_up` tells whether its end
     /// has been seen and nothing came since.

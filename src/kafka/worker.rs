@@ -14,7 +14,7 @@ use super::observer::WorkerObserver;
 use super::reader::fatal;
 use super::slot::{Folded, Slot};
 use super::start::Starts;
-use super::task::{Produced, TaskFactory, TopicPartition};
+use super::task::{Produced, Record, TaskFactory, TopicPartition};
 use crate::clock::Moment;
 use crate::model::ids::PartitionId;
 use crate::model::time::Millis;
@@ -229,6 +229,7 @@ impl<C: CommitStep> Worker<C> {
         }
         let folding = Moment::now();
         let (slots, out) = (&mut self.slots, &mut self.out);
+        let (commit, step) = (&mut self.commit, &mut self.step);
         let mut last = 0;
         let mut folded = 0;
         let mut failed = None;
@@ -241,15 +242,20 @@ impl<C: CommitStep> Worker<C> {
                     let Some(slot) = find(slots, &mut last, record.topic, record.partition) else {
                         return;
                     };
-                    match slot.fold(&record, out) {
+                    // No position rests on a part alone: it is handed over by itself.
+                    let part = |out: &mut Produced| {
+                        std::mem::swap(&mut step.outputs, &mut out.records);
+                        commit.hand_over(step)
+                    };
+                    match fold_wholly(slot, role, &record, out, part) {
                         Ok(Folded::Yes) => folded += 1,
-                        Ok(Folded::Skipped) => {}
+                        Ok(Folded::Skipped | Folded::InPart) => {}
                         Ok(Folded::Waits(reason)) => {
                             tracing::warn!(role, at = %slot.at, reason, "the partition waits");
                             monitor.waits(&slot.at, &reason);
                             observer.retrying(role, record.topic, record.partition, &reason);
                         }
-                        Err(reason) => failed = Some(task_error(role, slot, reason)),
+                        Err(error) => failed = Some(error),
                     }
                 }
                 Event::End { topic, partition, next } => {
@@ -333,6 +339,23 @@ impl<C: CommitStep> Worker<C> {
                 observer.lag(topic, partition, records, secs);
             }
             observer.watermark(settings.role, topic, partition, &slot.task().progress());
+        }
+    }
+}
+
+/// Folds a record, part by part; `hand_over` makes room between two of them.
+fn fold_wholly(
+    slot: &mut Slot,
+    role: &str,
+    record: &Record<'_>,
+    out: &mut Produced,
+    mut hand_over: impl FnMut(&mut Produced) -> Result<(), Error>,
+) -> Result<Folded, Error> {
+    loop {
+        match slot.fold(record, out) {
+            Ok(Folded::InPart) => hand_over(out)?,
+            Ok(folded) => return Ok(folded),
+            Err(reason) => return Err(task_error(role, slot, reason)),
         }
     }
 }

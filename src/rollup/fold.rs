@@ -6,7 +6,7 @@ use super::inbox::{Inbox, Moment};
 use super::settings::{Plan, Settings};
 use super::step::AlertEngine;
 use super::tenant::Tenant;
-use crate::engine::{Fold, Output};
+use crate::engine::{Fold, Output, PART};
 use crate::model::figures::Flush;
 use crate::model::observation::Observation;
 use crate::model::time::{EventTime, Slice};
@@ -36,6 +36,8 @@ pub struct Rollup {
     alerts: Box<dyn AlertEngine + Send>,
     /// Restored keys that this configuration has no use for: the log forgets them, too.
     obsolete: BTreeSet<Vec<u8>>,
+    /// True while steps that the present flush asks for are still to be made.
+    underway: bool,
 }
 
 impl Rollup {
@@ -53,6 +55,7 @@ impl Rollup {
             next: BTreeMap::new(),
             alerts,
             obsolete: BTreeSet::new(),
+            underway: false,
         }
     }
 
@@ -79,10 +82,11 @@ impl Rollup {
         self.inbox.waiting(of_totals)
     }
 
-    fn take(&mut self, flush: &Flush, out: &mut Vec<Output>) {
+    /// Takes over what a flush says; false if it said so before.
+    fn take(&mut self, flush: &Flush, out: &mut Vec<Output>) -> bool {
         if !self.inbox.accept(flush) {
             out.push(Output::Observation(Observation::RepeatedFlush));
-            return;
+            return false;
         }
         for of_tenant in &flush.tenants {
             let name = &of_tenant.tenant;
@@ -94,17 +98,22 @@ impl Rollup {
             self.inbox.put(flush.partition, of_tenant, &numbers);
         }
         self.inbox.report(flush);
-        self.advance(out);
+        true
     }
 
-    /// Makes every step whose end the clock has reached, and at which something may happen.
-    fn advance(&mut self, out: &mut Vec<Output>) {
-        let Some(clock) = self.inbox.clock() else { return };
+    /// Makes every step whose end the clock has reached, and at which something may happen; true if
+    /// there are more than one part has room for.
+    fn advance(&mut self, out: &mut Vec<Output>) -> bool {
+        let Some(clock) = self.inbox.clock() else { return false };
+        let full = out.len() + PART;
         loop {
             let asked = self.agenda.first().map(|(step, _)| *step);
-            let Some(step) = asked.into_iter().chain(self.inbox.next_step()).min() else { return };
-            if self.plan.grid.end(step) > clock {
-                return;
+            let next = asked.into_iter().chain(self.inbox.next_step()).min();
+            let Some(step) = next.filter(|step| self.plan.grid.end(*step) <= clock) else {
+                return false;
+            };
+            if out.len() >= full {
+                return true;
             }
             self.step(step, out);
         }
@@ -135,9 +144,12 @@ impl Rollup {
 impl Fold for Rollup {
     type Input<'a> = Input<'a>;
 
-    fn fold(&mut self, input: Input<'_>, out: &mut Vec<Output>) {
-        match input {
-            Input::Flush(flush) => self.take(flush, out),
+    fn fold_part(&mut self, input: Input<'_>, out: &mut Vec<Output>) -> bool {
+        let Input::Flush(flush) = input;
+        if !self.underway && !self.take(flush, out) {
+            return false;
         }
+        self.underway = self.advance(out);
+        self.underway
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use touchline::engine::{Fact, Fold, Output, Tick};
+use touchline::engine::{Fact, Fold, Output, PART, Tick};
 use touchline::journey::{Direct, Input, Journey, Settings};
 use touchline::model::control::{Control, Mark};
 use touchline::model::dimension::{Dimension, Dimensions};
@@ -1226,4 +1226,38 @@ fn last_of_each(out: &[Output]) -> Vec<SessionRecord> {
         assert!(!before.is_some_and(|before| before.is_final), "nothing after the final record");
     }
     last.into_values().collect()
+}
+
+#[test]
+fn a_jump_of_time_comes_in_parts_that_are_the_whole() {
+    let lines = (0..6_000).map(|n| format!("{}:{} page.view c=c{n}", n / 600, n % 600 / 10));
+    let events: Vec<Touchpoint> = lines.enumerate().map(|(n, l)| parse(n, &l)).collect();
+    let late = parse(6_000, "600 page.view c=c6000");
+    let folded = |mut fold: Box<dyn FnMut(&mut Journey, Input<'_>, &mut Vec<Output>)>| {
+        let (mut journey, mut out) = (Journey::new(settings()), Vec::new());
+        for (offset, event) in events.iter().chain([&late]).enumerate() {
+            let (offset, touchpoint) = (Offset::new(offset as i64), &event.view());
+            let input =
+                Input::Touchpoint { offset, origin: None, touchpoint, key: b"", value: b"" };
+            fold(&mut journey, input, &mut out);
+        }
+        fold(&mut journey, Input::Close, &mut out);
+        out
+    };
+    let whole = folded(Box::new(|journey, input, out| journey.fold(input, out)));
+    let longest = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = longest.clone();
+    let parts = folded(Box::new(move |journey, input, out| {
+        loop {
+            let mut part = Vec::new();
+            let more = journey.fold_part(input, &mut part);
+            seen.set(part.len().max(seen.get()));
+            out.append(&mut part);
+            if !more {
+                break;
+            }
+        }
+    }));
+    assert!(whole == parts, "cutting changes what comes out");
+    assert!(whole.len() > 12_000 && longest.get() < PART + 100, "{}", longest.get());
 }

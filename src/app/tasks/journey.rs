@@ -5,6 +5,7 @@ use super::decode::{Decoder, Undecoded};
 use crate::app::parts::Parts;
 use crate::codec::canonical::Decoded;
 use crate::codec::derived::Produce;
+use crate::engine::state::Checkpointed;
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{Input, Journey};
 use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
@@ -40,6 +41,7 @@ impl TaskFactory for Journeys {
             direct: self.direct.clone(),
             idle_timeout: self.idle_timeout,
             ticked: Millis::ZERO,
+            has_more: false,
             outputs: Vec::new(),
             scratch: Vec::new(),
         }))
@@ -55,6 +57,8 @@ struct JourneyTask {
     idle_timeout: Millis,
     /// How much of the present wait has been given to ticks.
     ticked: Millis,
+    /// True if the last record asks for more.
+    has_more: bool,
     outputs: Vec<Output>,
     scratch: Vec<Produce>,
 }
@@ -99,6 +103,7 @@ impl JourneyTask {
 
     fn tick(&mut self, advance: Millis, out: &mut Produced) {
         let tick = Tick { number: self.journey.last_side_input() + 1, advance };
+        // Time that a worker waited is short: what follows from it need not be cut.
         self.journey.fold(Input::Tick(tick), &mut self.outputs);
         self.publish(out);
     }
@@ -124,11 +129,11 @@ impl Task for JourneyTask {
                 let key = record.key.unwrap_or_default();
                 let touchpoint = &touchpoint;
                 let input = Input::Touchpoint { offset, origin, touchpoint, key, value };
-                self.journey.fold(input, &mut self.outputs);
+                self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }
             Ok(Decoded::Control(control)) => {
                 let input = Input::Control { offset, control: &control };
-                self.journey.fold(input, &mut self.outputs);
+                self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }
             Err(Undecoded::Retry(reason)) => return Err(TaskError::Retry { reason }),
             Err(Undecoded::Reject(reject)) => {
@@ -138,6 +143,10 @@ impl Task for JourneyTask {
         }
         self.publish(out);
         Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
     }
 
     fn idle(
@@ -161,6 +170,14 @@ impl Task for JourneyTask {
         self.journey.fold(Input::Seal { number }, &mut self.outputs);
         self.publish(out);
         Ok(())
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Checkpointed> {
+        Some(&mut self.journey)
+    }
+
+    fn side_inputs(&self) -> u64 {
+        self.journey.last_side_input()
     }
 
     fn progress(&self) -> TaskProgress {

@@ -4,6 +4,7 @@ use super::context::Context;
 use crate::app::parts::Parts;
 use crate::codec::derived::Produce;
 use crate::codec::flush;
+use crate::engine::state::Checkpointed;
 use crate::engine::{Fact, Fold, Output};
 use crate::kafka::task::{Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
 use crate::model::ids::PartitionId;
@@ -27,6 +28,7 @@ impl TaskFactory for Rollups {
             context: self.context.clone(),
             partition,
             rollup: self.parts.rollup_task(partition, self.journey_partitions),
+            has_more: false,
             outputs: Vec::new(),
             scratch: Vec::new(),
         }))
@@ -37,6 +39,8 @@ struct RollupTask {
     context: Arc<Context>,
     partition: PartitionId,
     rollup: Rollup,
+    /// True if the last flush asks for more.
+    has_more: bool,
     outputs: Vec<Output>,
     scratch: Vec<Produce>,
 }
@@ -47,7 +51,7 @@ impl Task for RollupTask {
             let (topic, partition, offset) = (record.topic, record.partition, record.offset);
             TaskError::Fatal(format!("{topic}/{partition} offset {offset} is no flush: {e}"))
         })?;
-        self.rollup.fold(Input::Flush(&flush), &mut self.outputs);
+        self.has_more = self.rollup.fold_part(Input::Flush(&flush), &mut self.outputs);
         if out.replaying {
             // All of it was published and counted before.
             self.outputs.clear();
@@ -70,6 +74,10 @@ impl Task for RollupTask {
         Ok(())
     }
 
+    fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     fn idle(&mut self, _: Millis, _: bool, _: &mut Produced) -> Result<(), TaskError> {
         // Time comes with the flushes.
         Ok(())
@@ -78,6 +86,10 @@ impl Task for RollupTask {
     fn seal(&mut self, _: &mut Produced) -> Result<(), TaskError> {
         self.context.totals().seal_rollup(self.partition, self.rollup.waiting());
         Ok(())
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Checkpointed> {
+        Some(&mut self.rollup)
     }
 
     fn progress(&self) -> TaskProgress {

@@ -37,6 +37,8 @@ pub struct Identity {
     pub generation: u64,
     /// Identity of the input topic, as the broker has it; empty if it has none.
     pub topic_id: CompactString,
+    /// Version of the fold.
+    pub fold_version: u32,
     /// Fingerprint of the configuration that the fold sees.
     pub fingerprint: u128,
     /// Partitions of the input topic.
@@ -490,21 +492,34 @@ impl Core {
             return Ok(Folded::Skipped);
         }
         let out = &mut self.produced;
-        out.clear();
         // What was published is folded again for the state alone.
-        out.replaying = slot.published.is_some_and(|c| record.offset.get() < c.get());
-        let replaying = out.replaying;
-        match slot.task.record(record, out) {
+        let replaying = slot.published.is_some_and(|c| record.offset.get() < c.get());
+        let mut first = true;
+        let result = loop {
+            out.clear();
+            out.replaying = replaying;
+            let result = slot.task.record(record, out);
+            if result.is_ok() && !replaying {
+                self.urgent |= out.urgent;
+                self.pending.push(slot.id, out.records.drain(..));
+            }
+            match result {
+                Ok(()) if slot.task.has_more() => first = false,
+                Err(TaskError::Retry { reason }) if !first => {
+                    break Err(TaskError::Fatal(format!(
+                        "it asked to wait in mid record: {reason}"
+                    )));
+                }
+                result => break result,
+            }
+        };
+        match result {
             Ok(()) => {
                 slot.move_to(record.offset.next());
                 slot.caught_up = false;
                 slot.since = now;
                 slot.last_timestamp = record.timestamp;
                 slot.delay = Millis::ZERO;
-                if !replaying {
-                    self.urgent |= out.urgent;
-                    self.pending.push(slot.id, out.records.drain(..));
-                }
                 Ok(Folded::Yes)
             }
             Err(TaskError::Fatal(reason)) => {
@@ -659,7 +674,7 @@ impl Core {
                 side_input,
                 generation: identity.generation,
                 topic_id: identity.topic_id.clone(),
-                fold_version: state.fold_version(),
+                fold_version: identity.fold_version,
                 fingerprint: identity.fingerprint,
                 input_partitions: identity.input_partitions,
             };

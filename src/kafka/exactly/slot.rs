@@ -179,7 +179,7 @@ impl Slot {
             return Ok(Restored::NotYet);
         }
         let state = self.task.state().expect("a task that is restored has state");
-        fits(found, committed, *bounds, metadata, identity, state.fold_version())?;
+        fits(found, committed, *bounds, metadata, identity)?;
         state.restored().map_err(|e| e.to_string())?;
         self.commit = metadata.commit;
         self.checkpoint = found.number;
@@ -201,7 +201,6 @@ fn fits(
     bounds: Bounds,
     metadata: &Metadata,
     identity: &Identity,
-    fold_version: u32,
 ) -> Result<(), String> {
     let (k, c) = (found.next, committed.next);
     let Bounds { low, high } = bounds;
@@ -242,12 +241,13 @@ fn fits(
             found.topic_id, identity.topic_id,
         ));
     }
-    let same = (found.fold_version, found.fingerprint) == (fold_version, identity.fingerprint);
+    let same =
+        (found.fold_version, found.fingerprint) == (identity.fold_version, identity.fingerprint);
     if !same && k != c {
         return Err(format!(
             "it was written by version {} of the fold under configuration {:032x}, this is version \
              {} under {:032x}, and offsets {k} to {c} have to be folded again as before; {SEAL}",
-            found.fold_version, found.fingerprint, fold_version, identity.fingerprint,
+            found.fold_version, found.fingerprint, identity.fold_version, identity.fingerprint,
         ));
     }
     Ok(())

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Echo {
     busy: Arc<AtomicBool>,
+    /// The record with this offset is folded in two parts.
+    twice: i64,
 }
 
 impl Task for Echo {
@@ -16,7 +18,12 @@ impl Task for Echo {
         if self.busy.load(Ordering::SeqCst) {
             return Err(TaskError::Retry { reason: "busy".to_owned() });
         }
+        self.twice = if record.offset.get() == self.twice { -self.twice } else { 0 };
         Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.twice < 0
     }
 
     fn idle(&mut self, _: Millis, _: bool, _: &mut Produced) -> Result<(), TaskError> {
@@ -39,7 +46,7 @@ impl Bench {
     fn new(start: Offset) -> Bench {
         let busy = Arc::new(AtomicBool::new(false));
         let at = TopicPartition::new("in", PartitionId::new(0));
-        let slot = Slot::new(at, Box::new(Echo { busy: busy.clone() }), start);
+        let slot = Slot::new(at, Box::new(Echo { busy: busy.clone(), twice: 8 }), start);
         Bench { slot, out: Produced::default(), busy }
     }
 
@@ -124,4 +131,13 @@ fn an_empty_partition_is_at_its_end_at_once() {
     let mut bench = Bench::new(Offset::Offset(4));
     bench.slot.stop_at(NextOffset::new(4));
     assert!(bench.slot.wants_seal());
+}
+
+#[test]
+fn a_record_in_parts_has_a_position_only_after_the_last() {
+    let mut bench = Bench::new(Offset::Offset(8));
+    bench.fold(8);
+    bench.check(&["8"], None);
+    bench.fold(8);
+    bench.check(&["8"], Some(9));
 }

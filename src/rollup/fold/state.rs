@@ -72,7 +72,7 @@ impl Checkpointed for Rollup {
 
     fn restored(&mut self) -> Result<(), StateError> {
         let mut waiting: BTreeMap<CompactString, Option<u32>> = BTreeMap::new();
-        for (name, series) in self.inbox.waiting() {
+        for (name, series) in self.inbox.tenants_waiting() {
             // A tenant that has made no step yet need not have an entry of its own.
             let tenant = self.tenants.entry(name.clone());
             tenant.or_insert_with(|| Tenant::new(name.clone(), &self.plan));
