@@ -205,6 +205,25 @@ fn the_end_of_the_input_is_no_silence() {
 }
 
 #[test]
+fn beyond_the_end_of_the_input_nothing_opens_and_what_fires_may_end() {
+    let from = 2 * DAY + 600;
+    let said = |closed_after: Option<i64>| {
+        let mut shop = Shop::new(3);
+        shop.faults = vec![Fault { channel: None, from, to: from + 20, rate: 0.95 }];
+        shop.closed_after = closed_after;
+        let summary = shop.run(from + 4 * 60);
+        let all = summary.records.iter().filter(|r| r.alert == "CheckoutAbandonmentSpike");
+        all.map(|r| format!("{:?}", r.transition)).collect::<Vec<_>>()
+    };
+    let usual = said(None);
+    assert!(usual.contains(&"Firing".to_owned()) && usual.contains(&"Resolved".to_owned()));
+    // No window of the fault is mature before the end.
+    assert_eq!(said(Some(from + 20)), Vec::<String>::new());
+    // All of them are: the same happens as without an end.
+    assert_eq!(said(Some(from + 56)), usual);
+}
+
+#[test]
 fn the_same_steps_give_the_same_records() {
     let run = || {
         let mut shop = Shop::new(7);
@@ -265,9 +284,11 @@ fn fired_once(plan: &Plan) -> AlertRecord {
 
 #[test]
 fn pending_payments_delay_the_alert_by_5_minutes_at_most() {
-    // Twelve a second: some 40 checkouts of the broken channel in 5 minutes.
-    let at = |scenario| fired_once(&plan(scenario, 1, 315_000, 12.0)).at;
-    let (without, with) = (at(Scenario::Spike), at(Scenario::PendingSpike));
-    let apart = with.since(without).as_ms().abs();
-    assert!(apart <= 5 * 60_000, "{without} without, {with} with");
+    // Some 40 checkouts of the broken channel in 5 minutes, and some 17.
+    for (events, rate) in [(315_000, 12.0), (140_000, 5.0)] {
+        let at = |scenario| fired_once(&plan(scenario, 1, events, rate)).at;
+        let (without, with) = (at(Scenario::Spike), at(Scenario::PendingSpike));
+        let apart = with.since(without).as_ms().abs();
+        assert!(apart <= 5 * 60_000, "{rate}/s: {without} without, {with} with");
+    }
 }
