@@ -52,13 +52,15 @@ struct Sum {
 }
 
 type At = (Slice, Slice, u32);
+/// First and last offset.
+type Offsets = (i64, i64);
 
 /// Sums since the last flush, sorted, as they are written down.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct SavedPartials {
     sums: Vec<(At, Sum)>,
     links: Vec<(At, BTreeMap<u32, i32>)>,
-    evidence: Vec<((Slice, Slice, TenantId), (i64, i64))>,
+    evidence: Vec<(At, Offsets)>,
 }
 
 fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
