@@ -127,7 +127,9 @@ impl Inbox {
     }
 
     /// The tenants for which something waits, with the highest number of their series.
-    pub(in crate::rollup) fn waiting(&self) -> impl Iterator<Item = (&CompactString, Option<u32>)> {
+    pub(in crate::rollup) fn waiting_series(
+        &self,
+    ) -> impl Iterator<Item = (&CompactString, Option<u32>)> {
         self.pending
             .values()
             .flatten()
