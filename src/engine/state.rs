@@ -51,6 +51,12 @@ pub enum StateError {
 
 /// A fold whose state can be written down in pieces and made again from them.
 pub trait Checkpointed {
+    /// Version of the fold: changes with whatever makes the same input give other outputs. 0 for a
+    /// part of a fold, whose changes are the fold's.
+    fn fold_version(&self) -> u32 {
+        0
+    }
+
     /// Appends the entries that changed since the last call, sorted by key, as they are at this
     /// moment. Afterwards nothing is dirty. After `new` all that was folded has changed; after
     /// `restored` nothing has, as it stands in the log that it was restored from. What came and went

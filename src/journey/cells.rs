@@ -52,14 +52,15 @@ struct Sum {
 }
 
 type At = (Slice, Slice, u32);
-type EvidenceKey = (Slice, Slice, TenantId);
+/// First and last offset.
+type Offsets = (i64, i64);
 
 /// Sums since the last flush, sorted, as they are written down.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct SavedPartials {
     sums: Vec<(At, Sum)>,
     links: Vec<(At, BTreeMap<u32, i32>)>,
-    evidence: Vec<(EvidenceKey, (i64, i64))>,
+    evidence: Vec<(At, Offsets)>,
 }
 
 fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
@@ -76,7 +77,7 @@ pub(super) struct Partials {
     /// By (due, slice, series), then by `back`.
     links: HashMap<At, BTreeMap<u32, i32>>,
     /// Offsets by (due, slice, tenant).
-    evidence: HashMap<EvidenceKey, (i64, i64)>,
+    evidence: HashMap<At, Offsets>,
 }
 
 impl Partials {

@@ -142,6 +142,10 @@ impl Journey {
 }
 
 impl Checkpointed for Journey {
+    fn fold_version(&self) -> u32 {
+        FOLD_VERSION
+    }
+
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
         let start = out.len();
         // A task that has seen nothing has nothing to say.

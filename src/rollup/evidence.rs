@@ -15,6 +15,8 @@ pub(super) struct Evidence {
     first: Option<Slice>,
     /// Blocks that have changed, or of which nothing is left.
     touched: BTreeSet<i64>,
+    /// It has been written down: what has gone must go there, too.
+    written: bool,
 }
 
 /// What stands in the log of the slices of one block.
@@ -51,7 +53,11 @@ impl Evidence {
         // What is left of a block in the log is cut off when it is restored.
         let block = block_of(gone);
         if self.slices.first_key_value().is_none_or(|(slice, _)| block_of(*slice) != block) {
-            self.touched.insert(block);
+            if self.written {
+                self.touched.insert(block);
+            } else {
+                self.touched.remove(&block);
+            }
         }
     }
 
@@ -62,6 +68,7 @@ impl Evidence {
 
     /// The blocks that have changed since the last call.
     pub(super) fn take_touched(&mut self) -> BTreeSet<i64> {
+        self.written = true;
         std::mem::take(&mut self.touched)
     }
 
@@ -76,7 +83,7 @@ impl Evidence {
     pub(super) fn restore(first: Option<Slice>, blocks: impl Iterator<Item = Block>) -> Evidence {
         let kept = |(slice, _): &(Slice, Vec<Stretch>)| Some(*slice) >= first;
         let slices = blocks.flatten().filter(kept).collect();
-        Evidence { slices, first, touched: BTreeSet::new() }
+        Evidence { slices, first, touched: BTreeSet::new(), written: true }
     }
 
     /// What `from` (inclusive) to `to` (exclusive) rests on: (partition, first offset, last offset),

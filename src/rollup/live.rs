@@ -29,6 +29,8 @@ pub(super) struct Live {
     shown: bool,
     /// Blocks of panes that have changed, or of which nothing is left.
     touched: BTreeSet<i64>,
+    /// It has been written down: what has gone must go there, too.
+    written: bool,
 }
 
 pub(super) use state::{Block, Head};
@@ -118,7 +120,7 @@ impl Live {
     /// Forgets what is left of a silent window.
     pub(super) fn rest(&mut self, window: &Window) {
         let touched = self.blocks(window).collect();
-        *self = Live { touched, ..Live::default() };
+        *self = Live { touched, written: self.written, ..Live::default() };
     }
 
     /// Figures of the last slide.

@@ -18,4 +18,5 @@ mod readme;
 mod realsets;
 mod rollup;
 mod scenarios;
+mod state;
 mod tidy;

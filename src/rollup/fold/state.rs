@@ -24,6 +24,10 @@ pub(in crate::rollup) const EVIDENCE: u8 = 9;
 const ALERTS: u8 = 10;
 
 impl Checkpointed for Rollup {
+    fn fold_version(&self) -> u32 {
+        FOLD_VERSION
+    }
+
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
         let start = out.len();
         self.inbox.take_dirty(out);
@@ -72,7 +76,7 @@ impl Checkpointed for Rollup {
 
     fn restored(&mut self) -> Result<(), StateError> {
         let mut waiting: BTreeMap<CompactString, Option<u32>> = BTreeMap::new();
-        for (name, series) in self.inbox.tenants_waiting() {
+        for (name, series) in self.inbox.waiting_series() {
             // A tenant that has made no step yet need not have an entry of its own.
             let tenant = self.tenants.entry(name.clone());
             tenant.or_insert_with(|| Tenant::new(name.clone(), &self.plan));

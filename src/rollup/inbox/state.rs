@@ -127,7 +127,7 @@ impl Inbox {
     }
 
     /// The tenants for which something waits, with the highest number of their series.
-    pub(in crate::rollup) fn tenants_waiting(
+    pub(in crate::rollup) fn waiting_series(
         &self,
     ) -> impl Iterator<Item = (&CompactString, Option<u32>)> {
         self.pending

@@ -34,7 +34,11 @@ impl Live {
     /// Takes note that a pane has left the window.
     pub(super) fn leave(&mut self, pane: i64) {
         if block_of(pane) != block_of(pane + 1) {
-            self.touched.insert(block_of(pane));
+            if self.written {
+                self.touched.insert(block_of(pane));
+            } else {
+                self.touched.remove(&block_of(pane));
+            }
         }
     }
 
@@ -46,6 +50,7 @@ impl Live {
 
     /// The blocks that have changed since the last call.
     pub(in crate::rollup) fn take_touched(&mut self) -> BTreeSet<i64> {
+        self.written = true;
         std::mem::take(&mut self.touched)
     }
 
@@ -79,7 +84,7 @@ impl Live {
         blocks: impl Iterator<Item = Block>,
     ) -> Live {
         let Head { sum, customers, present, shown } = head;
-        let mut live = Live { sum, customers, present, shown, ..Live::default() };
+        let mut live = Live { sum, customers, present, shown, written: true, ..Live::default() };
         let first = present - window.panes;
         for block in blocks {
             live.panes.extend(block.panes.into_iter().filter(|(pane, _)| *pane >= first));
