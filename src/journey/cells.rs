@@ -7,10 +7,11 @@ use super::profile::{ProfileId, Profiles, SeriesId, TenantId};
 use crate::model::figures::{Cell, Cohort, Figures, Link, SliceEvidence, TenantCells};
 use crate::model::time::Slice;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A count that an event, a session or a checkout stands for. Its sign is given when it is posted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct Post {
     /// Where it belongs.
     pub(super) slice: Slice,
@@ -20,7 +21,7 @@ pub(super) struct Post {
 }
 
 /// What is counted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) enum What {
     Event,
     Session,

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `profile` | what figures need to know of a touchpoint, interned |
 //! | `store`, `customer` | state per customer |
+//! | `log` | a customer's stored events |
 //! | `links` | exact distinct customers |
 //! | `sessions`, `session_records` | sessions, and what is published of them |
 //! | `checkout` | checkouts and carts |
@@ -27,6 +28,7 @@ mod context;
 mod counts;
 mod customer;
 mod links;
+mod log;
 mod profile;
 mod session_records;
 mod sessions;
@@ -121,6 +123,7 @@ pub struct Journey {
     /// True if the present input is a repeat of one that `ingest` wrote before.
     repeat: bool,
     overflow: Vec<Dimension>,
+    scratch: log::Unpacked,
 }
 
 impl Journey {
@@ -145,6 +148,7 @@ impl Journey {
             underway: false,
             repeat: false,
             overflow: Vec::new(),
+            scratch: log::Unpacked::default(),
             settings,
         }
     }
@@ -198,6 +202,7 @@ impl Journey {
                 counts: &mut self.counts,
                 ids: &mut self.ids,
                 out,
+                scratch: &mut self.scratch,
                 clock,
                 now,
                 watermark: reached.map(|w| clock.map_or(w, |clock| w.min(clock))),

@@ -7,10 +7,11 @@
 
 use super::dimension::OTHER;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a pair (touchpoint, action) means to sessions, checkouts and carts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Meaning {
     /// An interaction like any other.
     Interaction,

@@ -7,6 +7,7 @@ use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use crate::model::touchpoint::TouchpointRef;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Kinds of keys, the strongest first.
@@ -17,7 +18,7 @@ pub(super) const CART_KEY: usize = 2;
 pub(super) const ORDER_KEY: usize = 1;
 
 /// An event of a checkout or cart. Keys are only ever compared within a customer: hashes will do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(in crate::journey) struct RichEvent {
     pub(super) stored: Stored,
     pub(super) meaning: Meaning,
@@ -103,7 +104,7 @@ pub(super) enum Detail {
 pub(super) const DETAILS: usize = 6;
 
 /// Texts of an event in one allocation, or none if there is no text.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Details(Option<Box<[u8]>>);
 
 impl Details {

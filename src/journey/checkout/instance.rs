@@ -16,6 +16,7 @@ use crate::journey::settings::Settings;
 use crate::model::record::{CheckoutKind, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
+use serde::{Deserialize, Serialize};
 
 /// What the machine needs to know besides events.
 #[derive(Clone, Copy)]
@@ -25,14 +26,14 @@ pub(super) struct Rules<'a> {
 }
 
 /// A moment in an instance's life, and the event that it rests on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Point {
     pub(super) time: EventTime,
     pub(super) profile: ProfileId,
 }
 
 /// How an instance stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum State {
     Open,
     Completed(Point),
@@ -42,7 +43,7 @@ pub(super) enum State {
 }
 
 /// What joined an event to its instance, the strongest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) enum By {
     CheckoutId,
     OrderId,

@@ -18,11 +18,12 @@ use crate::model::record::{CheckoutKind, CheckoutRecord, SCHEMA_VERSION, Transit
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use std::hash::Hash as _;
 use xxhash_rust::xxh3::Xxh3;
 
 /// What has been published of one instance.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Published {
     pub(super) kind: CheckoutKind,
     /// Fingerprint of its first event when it was first published: names it for good.
@@ -37,7 +38,7 @@ pub(super) struct Published {
 }
 
 /// A transition of an outcome as it was published.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Told {
     transition: Transition,
     at: EventTime,
@@ -98,6 +99,7 @@ pub(super) fn publish(
         if let Some(seed) = seed
             && !published.iter().any(|p| p.kind == instance.kind && p.anchor == seed.anchor)
         {
+            published.reserve_exact(1);
             published.push(seed.published());
         }
         let place_of = |p: &Published| match seed {
@@ -119,6 +121,7 @@ pub(super) fn publish(
             Some((_, at)) => *at,
             None if visible.is_empty() => continue,
             None => {
+                published.reserve_exact(1);
                 published.push(Published {
                     kind: instance.kind,
                     anchor: events[instance.events[0]].fingerprint(),
@@ -206,6 +209,7 @@ impl Teller<'_> {
                 }
             }
         }
+        outcome.shrink_to_fit();
         published.outcome = outcome;
     }
 
@@ -217,7 +221,10 @@ impl Teller<'_> {
         match published.told.iter_mut().find(|(of, _)| *of == fingerprint) {
             Some(before) if *before == told => return,
             Some(before) => *before = told,
-            None => published.told.push(told),
+            None => {
+                published.told.reserve_exact(1);
+                published.told.push(told);
+            }
         }
         self.say(published, entry, None, ctx);
     }

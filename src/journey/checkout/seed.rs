@@ -11,9 +11,10 @@ use super::instance::{By, Instance, Point, State};
 use super::publish::Published;
 use crate::model::record::CheckoutKind;
 use crate::model::time::EventTime;
+use serde::{Deserialize, Serialize};
 
 /// A key of a settled instance, and which of its keys it was connected with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct SeedKey {
     hash: u64,
     kind: u8,
@@ -30,7 +31,7 @@ impl SeedKey {
 }
 
 /// A settled checkout or cart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Seed {
     kind: CheckoutKind,
     state: State,
