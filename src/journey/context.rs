@@ -3,6 +3,7 @@
 
 use super::cells::{Partials, Post, What};
 use super::counts::Counts;
+use super::log::Unpacked;
 use super::profile::{ProfileId, Profiles, TenantId};
 use super::settings::Settings;
 use crate::engine::{Fact, Output};
@@ -71,6 +72,8 @@ pub(super) struct Context<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) ids: &'a mut FactIds,
     pub(super) out: &'a mut Vec<Output>,
+    /// Room for a customer's events; whoever uses it takes it out.
+    pub(super) scratch: &'a mut Unpacked,
     /// The task's clock, or just after the due time of the timer that fires.
     pub(super) clock: Option<EventTime>,
     /// The task's clock.

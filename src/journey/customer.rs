@@ -1,22 +1,22 @@
 //! State of one customer: its stored events and what is derived from them.
 //!
 //! Events are kept sorted for as long as one that is not too late could come before them, and for
-//! deduplication. `EVENT_SIZE` states what one costs; an idle customer keeps one mark per series.
+//! deduplication, packed (see [`super::log`]); an idle customer keeps one mark per series.
 
 mod state;
 
-use super::checkout::{Checkouts, RichEvent};
+use super::checkout::{Checkouts, Packed, RichEvent};
 use super::context::{Context, Who};
+use super::log::{Log, Unpacked};
 use super::profile::{ProfileId, Profiles};
-use super::session_records::{self, Earned};
+use super::session_records;
 use super::sessions::{self, Change, Session};
 use super::{cells::What, links};
-use crate::model::time::EventTime;
+use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of one stored event.
-const EVENT_SIZE: usize = 32;
-const _: () = assert!(std::mem::size_of::<Stored>() == EVENT_SIZE);
+/// Age beyond the lateness floor at which a busy customer's events are forgotten.
+const TRIM_AFTER: Millis = Millis::from_mins(1);
 
 /// An event as it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -67,14 +67,11 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Customer {
     pub(super) who: Who,
-    /// Sorted by their order.
-    events: Vec<Stored>,
+    log: Log,
     marks: links::Marks,
     /// Sorted by their start.
     sessions: Vec<Session>,
-    checkouts: Option<Box<Checkouts>>,
-    /// Values of stored events, only if events' values are summed.
-    earned: Vec<Earned>,
+    checkouts: Packed,
     /// When its timer is due.
     pub(super) timer: Option<EventTime>,
     /// It has changed since it was written down.
@@ -87,11 +84,10 @@ impl Customer {
     pub(super) fn new(who: Who) -> Customer {
         Customer {
             who,
-            events: Vec::new(),
+            log: Log::default(),
             marks: Vec::new(),
             sessions: Vec::new(),
-            checkouts: None,
-            earned: Vec::new(),
+            checkouts: Packed::default(),
             timer: None,
             is_dirty: false,
             is_saved: false,
@@ -103,11 +99,17 @@ impl Customer {
         let window = ctx.settings.dedup_window.as_ms();
         let same =
             |e: &Stored| e.fingerprint == fingerprint && time.since(e.time).as_ms().abs() <= window;
-        let recent = self.events.len().saturating_sub(ctx.settings.dedup_ids);
-        let at = self.events.partition_point(|e| e.time < time);
-        self.events[recent..].iter().any(same)
-            || self.events[at..].iter().take_while(|e| e.time == time).any(same)
-            || self.checkouts.as_ref().is_some_and(|c| c.knows(time, fingerprint, window))
+        self.log.any(ctx.settings.dedup_ids, time, same)
+            || (!self.checkouts.is_empty()
+                && !self.remembers_all(time, ctx)
+                && self.checkouts.open().knows(time, fingerprint, window))
+    }
+
+    /// True if everything within the window around `time` is among the ids looked at: nothing of it
+    /// was too late, or has been forgotten.
+    fn remembers_all(&self, time: EventTime, ctx: &Context<'_>) -> bool {
+        let settings = ctx.settings;
+        self.log.len() <= settings.dedup_ids && time.minus(settings.dedup_window) >= ctx.floor()
     }
 
     /// Takes in an event that is neither a repeat nor too late.
@@ -118,30 +120,21 @@ impl Customer {
         value: Option<(u32, i64)>,
         ctx: &mut Context<'_>,
     ) -> Next {
-        if self.events.len() == self.events.capacity() {
+        if self.log.first_time().is_some_and(|first| first.plus(TRIM_AFTER) < ctx.floor()) {
             self.trim(ctx);
-            if self.events.len() == self.events.capacity() {
-                // Growing by a quarter: with millions of events, doubling would show.
-                self.events.reserve_exact(4 + self.events.len() / 4);
-            }
         }
-        let at = match self.events.last() {
-            Some(last) if last.order() > event.order() => {
-                self.events.partition_point(|e| e.order() < event.order())
-            }
-            _ => self.events.len(),
-        };
-        self.events.insert(at, event);
-        links::visit(&self.events, at, &self.marks, ctx);
-        let change = sessions::add(&mut self.sessions, &self.events, at, ctx);
+        let mut scratch = std::mem::take(ctx.scratch);
+        let (marks, sessions) = (&self.marks, &mut self.sessions);
+        let value = value.unwrap_or_default();
+        let change = self.log.insert(event, value, &mut scratch, |events, at| {
+            links::visit(events, at, marks, ctx);
+            sessions::add(sessions, events, at, ctx)
+        });
+        *ctx.scratch = scratch;
         let session = match &change {
             Change::Appended(first) => *first,
             Change::Regrouped(_) => sessions::session_of(&self.sessions, &event).unwrap_or(0),
         };
-        if let Some((currency, minor)) = value {
-            let fingerprint = event.fingerprint;
-            self.earned.push(Earned { fingerprint, session, currency, minor });
-        }
         let mut tend = rich.is_some();
         if let Change::Regrouped(gone) = &change {
             for (old, into) in gone {
@@ -152,7 +145,7 @@ impl Customer {
         }
         if let Some(mut rich) = rich {
             rich.session = session;
-            self.checkouts.get_or_insert_default().add(rich);
+            self.checkouts.change(|checkouts| checkouts.add(rich));
         }
         let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
         if tend || ctx.passed(closes) { Next::Now } else { Next::At(closes) }
@@ -162,25 +155,20 @@ impl Customer {
     pub(super) fn add_late(&mut self, event: &Stored, mut rich: RichEvent) {
         let session = sessions::session_of(&self.sessions, event);
         rich.session = session.unwrap_or(event.fingerprint);
-        self.checkouts.get_or_insert_default().add(rich);
+        self.checkouts.change(|checkouts| checkouts.add(rich));
     }
 
     /// Gives the events that are kept apart the sessions that they now belong to.
     fn reassign(&mut self) {
         let sessions = &self.sessions;
-        for earned in &mut self.earned {
-            if let Some(event) = self.events.iter().find(|e| e.fingerprint == earned.fingerprint) {
-                earned.session = sessions::session_of(sessions, event).unwrap_or(0);
-            }
-        }
-        if let Some(checkouts) = &mut self.checkouts {
-            checkouts.reassign(|event| sessions::session_of(sessions, event));
+        if !self.checkouts.is_empty() {
+            let session_of = |event: &Stored| sessions::session_of(sessions, event);
+            self.checkouts.change(|checkouts| checkouts.reassign(session_of));
         }
     }
 
     /// Derives the checkouts anew; sessions whose money changed may have to be published again.
-    fn rethink(&mut self, ctx: &mut Context<'_>) {
-        let Some(checkouts) = &mut self.checkouts else { return };
+    fn rethink(&mut self, checkouts: &mut Checkouts, ctx: &mut Context<'_>) {
         for session in checkouts.rethink(&self.who, ctx) {
             for touched in self.sessions.iter_mut().filter(|s| s.facts.first == session) {
                 touched.dirty = true;
@@ -197,32 +185,37 @@ impl Customer {
                 (a, b) => a.or(b),
             }
         };
-        self.rethink(ctx);
-        let by_value = ctx.settings.value_of_events;
-        let earned = match &self.checkouts {
-            Some(checkouts) if !by_value => checkouts.earned(),
-            _ => self.earned.as_slice(),
+        let closes = self.sessions.iter().any(|session| ctx.passed(session.closes(ctx)));
+        let waits = self.checkouts.waits(ctx).filter(|_| !closes);
+        let mut checkouts = match self.checkouts.is_empty() || waits.is_some() {
+            true => None,
+            false => Some(self.checkouts.open()),
         };
-        let sessions = &mut self.sessions;
-        look_again(session_records::publish(&self.who, sessions, &self.events, earned, ctx));
+        if let Some(checkouts) = &mut checkouts {
+            self.rethink(checkouts, ctx);
+        }
+        let earned = checkouts.as_ref().map_or(&[][..], |checkouts| checkouts.earned());
+        let source = session_records::Source { who: &self.who, log: &self.log, earned };
+        look_again(session_records::publish(&source, &mut self.sessions, ctx));
         self.trim(ctx);
-        if let Some(checkouts) = &mut self.checkouts {
+        if let Some(checkouts) = &mut checkouts {
             let live: Vec<u64> = self.sessions.iter().map(|s| s.facts.first).collect();
             checkouts.settle(&live, ctx);
-            look_again(checkouts.next_due(ctx));
-            if checkouts.is_empty() {
-                self.checkouts = None;
-            }
+            let next = checkouts.next_due(ctx);
+            look_again(next);
+            self.checkouts.keep(checkouts, next);
+        } else if !self.checkouts.is_empty() {
+            look_again(waits);
         }
         let settings = ctx.settings;
-        if let Some(last) = self.events.last() {
+        if let Some(last) = self.log.last_time() {
             let keep = settings.allowed_lateness.max(settings.dedup_window);
-            look_again(Some(ctx.due_by_watermark(last.time.plus(keep))));
+            look_again(Some(ctx.due_by_watermark(last.plus(keep))));
         } else if !self.marks.is_empty() {
             links::forget(&mut self.marks, ctx);
-            let latest = self.marks.iter().map(|(_, slice)| ctx.grid.end(*slice)).max();
+            let latest = self.marks.iter().map(|m| ctx.grid.end(m.slice())).max();
             let keep = settings.allowed_lateness.as_ms() + settings.longest_window.as_ms();
-            let keep = crate::model::time::Millis::from_ms(keep);
+            let keep = Millis::from_ms(keep);
             look_again(latest.map(|at| ctx.due_by_watermark(at.plus(keep))));
         }
         next
@@ -231,28 +224,25 @@ impl Customer {
     /// Forgets events that nothing that is not too late can come before.
     fn trim(&mut self, ctx: &mut Context<'_>) {
         let (Some(watermark), floor) = (ctx.watermark, ctx.floor()) else { return };
-        let below = self.events.partition_point(|e| e.time < floor);
-        let remembered = self.events.len().saturating_sub(ctx.settings.dedup_ids);
+        if self.log.first_time().is_none_or(|first| first >= floor) {
+            return;
+        }
+        let mut scratch = std::mem::take(ctx.scratch);
+        let Unpacked { events, values } = self.log.open(&mut scratch);
+        let below = events.partition_point(|e| e.time < floor);
+        let remembered = events.len().saturating_sub(ctx.settings.dedup_ids);
         let window = ctx.settings.dedup_window;
-        let expired = self.events.partition_point(|e| e.time.plus(window) < watermark);
+        let expired = events.partition_point(|e| e.time.plus(window) < watermark);
         // The bound on ids pushes out what is older than the floor anyway, not what is needed.
         let cut = below.min(expired.max(remembered));
         ctx.counts.dedup_evicted += cut.saturating_sub(expired) as u64;
-        if cut == 0 {
-            return;
-        }
-        for event in &self.events[..cut] {
+        for (event, value) in events[..cut].iter().zip(values) {
             links::remember(event, &mut self.marks, ctx);
-            let place = self.earned.iter().position(|e| e.fingerprint == event.fingerprint);
-            let earned = place.map(|at| self.earned.swap_remove(at));
-            let value = earned.map(|e| (e.currency, e.minor));
-            sessions::freeze(&mut self.sessions, event, value, ctx);
+            sessions::freeze(&mut self.sessions, event, *value, ctx);
         }
-        self.events.drain(..cut);
-        if self.events.is_empty() {
-            self.events = Vec::new();
-        } else if self.events.capacity() > 2 * self.events.len() + 8 {
-            self.events.shrink_to(self.events.len() + 4);
+        *ctx.scratch = scratch;
+        if cut > 0 {
+            self.log.drop_first(cut);
         }
     }
 

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `profile` | what figures need to know of a touchpoint, interned |
 //! | `store`, `customer` | state per customer |
+//! | `log` | a customer's stored events |
 //! | `links` | exact distinct customers |
 //! | `sessions`, `session_records` | sessions, and what is published of them |
 //! | `checkout` | checkouts and carts |
@@ -28,6 +29,7 @@ mod context;
 mod counts;
 mod customer;
 mod links;
+mod log;
 mod profile;
 mod session_records;
 mod sessions;
@@ -132,6 +134,7 @@ pub struct Journey {
     overflow: Vec<Dimension>,
     /// Small entries as they were written last.
     small: Compared,
+    scratch: log::Unpacked,
 }
 
 impl Journey {
@@ -157,6 +160,7 @@ impl Journey {
             repeat: false,
             overflow: Vec::new(),
             small: Compared::default(),
+            scratch: log::Unpacked::default(),
             settings,
         }
     }
@@ -215,6 +219,7 @@ impl Journey {
                 counts: &mut self.counts,
                 ids: &mut self.ids,
                 out,
+                scratch: &mut self.scratch,
                 clock,
                 now,
                 watermark: reached.map(|w| clock.map_or(w, |clock| w.min(clock))),

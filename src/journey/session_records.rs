@@ -2,7 +2,7 @@
 //! more when nothing can change it any more.
 
 use super::context::{Context, Who};
-use super::customer::Stored;
+use super::log::{Log, Unpacked};
 use super::profile::ProfileId;
 use super::sessions::{Session, session_id};
 use crate::engine::Fact;
@@ -24,12 +24,19 @@ pub(super) struct Earned {
     pub(super) minor: i64,
 }
 
+/// What records are made of, beside the session itself.
+pub(super) struct Source<'a> {
+    pub(super) who: &'a Who,
+    /// Stored events.
+    pub(super) log: &'a Log,
+    /// Money of orders.
+    pub(super) earned: &'a [Earned],
+}
+
 /// Publishes what is due; drops sessions that are final. Returns when to look again.
 pub(super) fn publish(
-    who: &Who,
+    source: &Source<'_>,
     sessions: &mut Vec<Session>,
-    events: &[Stored],
-    earned: &[Earned],
     ctx: &mut Context<'_>,
 ) -> Option<EventTime> {
     let mut next: Option<EventTime> = None;
@@ -43,7 +50,7 @@ pub(super) fn publish(
         let settled = closes.plus(ctx.settings.allowed_lateness);
         let is_final = ctx.passed(settled) && ctx.watermark.is_some_and(|w| w > settled);
         if session.dirty || is_final {
-            say(who, session, is_final, events, earned, ctx);
+            say(source, session, is_final, ctx);
         }
         if !is_final {
             look_again(ctx.due_by_watermark(settled));
@@ -54,16 +61,11 @@ pub(super) fn publish(
 }
 
 /// Publishes the session if what there is to say is new.
-fn say(
-    who: &Who,
-    session: &mut Session,
-    is_final: bool,
-    events: &[Stored],
-    earned: &[Earned],
-    ctx: &mut Context<'_>,
-) {
+fn say(source: &Source<'_>, session: &mut Session, is_final: bool, ctx: &mut Context<'_>) {
     session.dirty = false;
-    let mut record = record(who, session, events, earned, ctx);
+    let mut scratch = std::mem::take(ctx.scratch);
+    let mut record = record(source.who, session, source.log.open(&mut scratch), source.earned, ctx);
+    *ctx.scratch = scratch;
     let digest = digest(&record);
     let changed = session.revisions > 0 && digest != session.digest;
     session.amended |= changed;
@@ -83,7 +85,7 @@ fn say(
 
 /// Takes a published session back: it has become part of the one that begins with `into`.
 pub(super) fn merged(who: &Who, session: &Session, into: u64, ctx: &mut Context<'_>) {
-    let mut record = record(who, session, &[], &[], ctx);
+    let mut record = record(who, session, &Unpacked::default(), &[], ctx);
     record.status = SessionStatus::Merged;
     record.merged_into = Some(session_id(ctx, who, into));
     record.revision = i64::from(session.revisions);
@@ -95,7 +97,7 @@ pub(super) fn merged(who: &Who, session: &Session, into: u64, ctx: &mut Context<
 fn record(
     who: &Who,
     session: &Session,
-    events: &[Stored],
+    stored: &Unpacked,
     earned: &[Earned],
     ctx: &Context<'_>,
 ) -> SessionRecord {
@@ -105,7 +107,7 @@ fn record(
     let mut stage = facts.first_profile;
     let mut money = Money::none();
     if let Some(frozen) = &session.frozen {
-        path.clone_from(&frozen.path);
+        path.extend(frozen.path.iter());
         channels.clone_from(&frozen.channels);
         stage = frozen.stage;
         for (currency, minor) in &frozen.value {
@@ -113,10 +115,14 @@ fn record(
         }
     }
     // Live events follow the frozen ones; a session's own lie between its start and end.
-    let from = events.partition_point(|e| e.time < facts.start);
-    for event in events[from..].iter().take_while(|e| e.time <= facts.end) {
+    let from = stored.events.partition_point(|e| e.time < facts.start);
+    let live = stored.events.iter().zip(&stored.values).skip(from);
+    for (event, (currency, minor)) in live.take_while(|(e, _)| e.time <= facts.end) {
         if event.tag != session.tag {
             continue;
+        }
+        if *minor != 0 {
+            money.add(ctx.profiles.currency(*currency), i128::from(*minor));
         }
         let profile = ctx.profiles.get(event.profile);
         if path.len() < ctx.settings.path_max {

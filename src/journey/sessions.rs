@@ -13,6 +13,7 @@
 use super::cells::What;
 use super::context::{Context, Who};
 use super::customer::Stored;
+use super::log::{OwnValue, Path};
 use super::profile::ProfileId;
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ impl Facts {
 pub(super) struct Frozen {
     facts: Facts,
     /// Profile and time of the first events.
-    pub(super) path: Vec<(ProfileId, EventTime)>,
+    pub(super) path: Path,
     /// A profile of each channel, in order of appearance.
     pub(super) channels: Vec<ProfileId>,
     /// The profile of the highest stage.
@@ -258,7 +259,7 @@ fn regroup(
 pub(super) fn freeze(
     sessions: &mut [Session],
     event: &Stored,
-    value: Option<(u32, i64)>,
+    (currency, minor): OwnValue,
     ctx: &Context<'_>,
 ) {
     let Some(session) = sessions.iter_mut().find(|s| s.has(event)) else { return };
@@ -269,7 +270,7 @@ pub(super) fn freeze(
         }
         none => none.insert(Box::new(Frozen {
             facts: Facts::begin(event, ctx),
-            path: Vec::new(),
+            path: Path::EMPTY,
             channels: Vec::new(),
             stage: event.profile,
             value: Vec::new(),
@@ -277,18 +278,22 @@ pub(super) fn freeze(
     };
     let profile = ctx.profiles.get(event.profile);
     if frozen.path.len() < ctx.settings.path_max {
-        frozen.path.push((event.profile, event.time));
+        frozen.path.push(event.profile, event.time);
     }
     if !frozen.channels.iter().any(|c| ctx.profiles.get(*c).channel == profile.channel) {
+        frozen.channels.reserve_exact(1);
         frozen.channels.push(event.profile);
     }
     if profile.stage_rank > ctx.profiles.get(frozen.stage).stage_rank {
         frozen.stage = event.profile;
     }
-    if let Some((currency, minor)) = value {
+    if minor != 0 {
         match frozen.value.iter_mut().find(|(c, _)| *c == currency) {
             Some((_, sum)) => *sum += i128::from(minor),
-            None => frozen.value.push((currency, i128::from(minor))),
+            None => {
+                frozen.value.reserve_exact(1);
+                frozen.value.push((currency, i128::from(minor)));
+            }
         }
     }
 }

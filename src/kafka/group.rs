@@ -124,7 +124,7 @@ impl Settings {
             poll_records: 1_000,
             idle_check: Millis::from_ms(250),
             in_flight_bytes: 16 << 20,
-            prefetch_bytes: 32 << 20,
+            prefetch_bytes: 8 << 20,
             commit_interval: Millis::from_secs(1),
             delivery: Delivery::AtLeastOnce,
         }

@@ -10,6 +10,7 @@
 //! | `instance` | the state machine of one |
 //! | `figures` | what they count for |
 //! | `publish` | what is said about them |
+//! | `packed` | how they are kept |
 //! | `seed` | what is left when nothing but a recovery can come |
 //!
 //! Limits: [`EVENTS_MAX`] events are kept per customer, and [`SEEDS_MAX`] settled instances; beyond
@@ -22,10 +23,12 @@ mod derive;
 mod event;
 mod figures;
 mod instance;
+mod packed;
 mod publish;
 mod seed;
 
 pub(super) use event::RichEvent;
+pub(super) use packed::Packed;
 
 use super::cells::Post;
 use super::context::{Context, Who};
@@ -179,6 +182,7 @@ impl Checkouts {
             return Vec::new();
         }
         let old = std::mem::replace(&mut self.earned, figured.earned);
+        self.earned.shrink_to_fit();
         let changed = |a: &[Earned], b: &[Earned]| -> Vec<u64> {
             a.iter().filter(|e| !b.contains(e)).map(|e| e.session).collect()
         };
@@ -234,6 +238,7 @@ impl Checkouts {
         for event in &self.events[..cut] {
             if event.meaning == Meaning::StorePurchase && event.keys[ORDER_KEY] != 0 {
                 let until = event.time().plus(keep).plus(settings.allowed_lateness);
+                self.orders_done.reserve_exact(1);
                 self.orders_done.push((event.keys[ORDER_KEY], until));
             }
         }
@@ -247,6 +252,8 @@ impl Checkouts {
         self.due = self.fate(&checkouts, &carts, ctx);
         self.posted = figured.posts;
         self.earned = figured.earned;
+        self.posted.shrink_to_fit();
+        self.earned.shrink_to_fit();
     }
 
     /// Makes a seed of an instance; one that goes on from a seed replaces it.
@@ -259,6 +266,7 @@ impl Checkouts {
         };
         let Some(at) = self.published.iter().position(anchored) else { return };
         let published = self.published.remove(at);
+        self.published.shrink_to_fit();
         let own = instance.events.iter().map(|place| &self.events[*place]);
         let completions =
             || own.clone().filter(|e| e.meaning == Meaning::CheckoutComplete && !e.late);
@@ -273,7 +281,10 @@ impl Checkouts {
         let planted = Seed::of(instance, &published, &self.events, closure, kept);
         match instance.seed {
             Some(place) => self.seeds[place] = planted,
-            None => self.seeds.push(planted),
+            None => {
+                self.seeds.reserve_exact(1);
+                self.seeds.push(planted);
+            }
         }
     }
 

@@ -99,6 +99,7 @@ pub(super) fn publish(
         if let Some(seed) = seed
             && !published.iter().any(|p| p.kind == instance.kind && p.anchor == seed.anchor)
         {
+            published.reserve_exact(1);
             published.push(seed.published());
         }
         let place_of = |p: &Published| match seed {
@@ -120,6 +121,7 @@ pub(super) fn publish(
             Some((_, at)) => *at,
             None if visible.is_empty() => continue,
             None => {
+                published.reserve_exact(1);
                 published.push(Published {
                     kind: instance.kind,
                     anchor: events[instance.events[0]].fingerprint(),
@@ -207,6 +209,7 @@ impl Teller<'_> {
                 }
             }
         }
+        outcome.shrink_to_fit();
         published.outcome = outcome;
     }
 
@@ -218,7 +221,10 @@ impl Teller<'_> {
         match published.told.iter_mut().find(|(of, _)| *of == fingerprint) {
             Some(before) if *before == told => return,
             Some(before) => *before = told,
-            None => published.told.push(told),
+            None => {
+                published.told.reserve_exact(1);
+                published.told.push(told);
+            }
         }
         self.say(published, entry, None, ctx);
     }

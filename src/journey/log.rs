@@ -1,0 +1,432 @@
+//! The stored events of one customer, packed: they are most of what is kept.
+//!
+//! An event takes about 15 bytes, as its time is told from the one before and what is absent takes
+//! none. Whoever works with events unpacks them all: a customer has dozens. One that has more than
+//! [`PACKED_MAX`] keeps them as they are, so that no event costs more the more there are.
+
+use super::customer::Stored;
+use super::profile::ProfileId;
+use crate::model::time::EventTime;
+use serde::{Deserialize, Serialize};
+
+/// Events that are packed; beyond it they are kept plain.
+const PACKED_MAX: usize = 256;
+/// Bytes that one event takes at most.
+const ENTRY_MAX: usize = 48;
+
+/// Bytes of one step of a path at most.
+const STEP_MAX: usize = 16;
+
+const HAS_ORIGINAL: u8 = 1;
+const HAS_TAG: u8 = 2;
+const HAS_VALUE: u8 = 4;
+const RANK_SHIFT: u8 = 3;
+
+/// An event's own value: interned currency and minor units; all zero if there is none.
+pub(super) type OwnValue = (u32, i64);
+
+/// Events as they are worked with.
+#[derive(Default, Debug, Serialize, Deserialize)]
+pub(super) struct Unpacked {
+    /// Sorted by their order.
+    pub(super) events: Vec<Stored>,
+    /// Value of each event.
+    pub(super) values: Vec<OwnValue>,
+}
+
+impl Unpacked {
+    fn clear(&mut self) {
+        self.events.clear();
+        self.values.clear();
+    }
+
+    /// Puts an event in its place and returns that.
+    pub(super) fn insert(&mut self, event: Stored, value: OwnValue) -> usize {
+        let at = match self.events.last() {
+            Some(last) if last.order() > event.order() => {
+                self.events.partition_point(|e| e.order() < event.order())
+            }
+            _ => self.events.len(),
+        };
+        self.events.insert(at, event);
+        self.values.insert(at, value);
+        at
+    }
+}
+
+/// Stored events, sorted by their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Log {
+    len: u32,
+    /// Time of the last one, if there is any.
+    last: EventTime,
+    kept: Kept,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Kept {
+    /// `before` is the time that the first one is told from.
+    Packed {
+        before: EventTime,
+        bytes: Vec<u8>,
+    },
+    Plain(Box<Unpacked>),
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        let before = EventTime::from_ms(0);
+        Log { len: 0, last: before, kept: Kept::Packed { before, bytes: Vec::new() } }
+    }
+}
+
+impl Log {
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Time of the first event.
+    pub(super) fn first_time(&self) -> Option<EventTime> {
+        match &self.kept {
+            Kept::Plain(plain) => plain.events.first().map(|e| e.time),
+            Kept::Packed { before, bytes } => {
+                Reader::new(*before, bytes).next().map(|(e, _)| e.time)
+            }
+        }
+    }
+
+    /// Time of the last event.
+    pub(super) fn last_time(&self) -> Option<EventTime> {
+        Some(self.last).filter(|_| self.len > 0)
+    }
+
+    /// True if one of the last `recent` events, or one at `time`, fits.
+    pub(super) fn any(
+        &self,
+        recent: usize,
+        time: EventTime,
+        fits: impl Fn(&Stored) -> bool,
+    ) -> bool {
+        let recent = self.len().saturating_sub(recent);
+        match &self.kept {
+            Kept::Plain(plain) => {
+                let events = &plain.events;
+                let at = events.partition_point(|e| e.time < time);
+                events[recent..].iter().any(&fits)
+                    || events[at..].iter().take_while(|e| e.time == time).any(&fits)
+            }
+            Kept::Packed { before, bytes } => Reader::new(*before, bytes)
+                .enumerate()
+                .any(|(at, (event, _))| (at >= recent || event.time == time) && fits(&event)),
+        }
+    }
+
+    /// The events, for which `scratch` has room.
+    pub(super) fn open<'a>(&'a self, scratch: &'a mut Unpacked) -> &'a Unpacked {
+        match &self.kept {
+            Kept::Plain(plain) => plain,
+            Kept::Packed { before, bytes } => {
+                scratch.clear();
+                for (event, value) in Reader::new(*before, bytes) {
+                    scratch.events.push(event);
+                    scratch.values.push(value);
+                }
+                scratch
+            }
+        }
+    }
+
+    /// Stores an event; calls `f` with all events and its place.
+    pub(super) fn insert<T>(
+        &mut self,
+        event: Stored,
+        value: OwnValue,
+        scratch: &mut Unpacked,
+        f: impl FnOnce(&[Stored], usize) -> T,
+    ) -> T {
+        self.len += 1;
+        let time_before = self.last;
+        self.last = if self.len == 1 { event.time } else { self.last.max(event.time) };
+        if let Kept::Plain(plain) = &mut self.kept {
+            let at = plain.insert(event, value);
+            return f(&plain.events, at);
+        }
+        self.open(scratch);
+        let at = scratch.insert(event, value);
+        let all = &mut self.kept;
+        match all {
+            Kept::Packed { before, bytes } if at + 1 < scratch.events.len() => {
+                bytes.clear();
+                *before = scratch.events[0].time;
+                let mut last = *before;
+                for (event, value) in scratch.events.iter().zip(&scratch.values) {
+                    write(last, event, *value, bytes);
+                    last = event.time;
+                }
+            }
+            Kept::Packed { before, bytes } => {
+                let from = if at == 0 { event.time } else { time_before };
+                if at == 0 {
+                    *before = from;
+                }
+                if bytes.capacity() - bytes.len() < ENTRY_MAX {
+                    // Growing by an eighth: with millions of events, doubling would show.
+                    bytes.reserve_exact(ENTRY_MAX + bytes.len() / 8);
+                }
+                write(from, &event, value, bytes);
+            }
+            Kept::Plain(_) => {}
+        }
+        if scratch.events.len() > PACKED_MAX {
+            self.kept = Kept::Plain(Box::new(std::mem::take(scratch)));
+            let Kept::Plain(plain) = &self.kept else { return f(&[], 0) };
+            return f(&plain.events, at);
+        }
+        f(&scratch.events, at)
+    }
+
+    /// Forgets the first `cut` events.
+    pub(super) fn drop_first(&mut self, cut: usize) {
+        if cut >= self.len() {
+            *self = Log::default();
+            return;
+        }
+        self.len -= u32::try_from(cut).expect("not more than there are");
+        match &mut self.kept {
+            Kept::Plain(plain) => {
+                plain.events.drain(..cut);
+                plain.values.drain(..cut);
+                if plain.events.capacity() > 2 * plain.events.len() + 8 {
+                    plain.events.shrink_to_fit();
+                    plain.values.shrink_to_fit();
+                }
+            }
+            Kept::Packed { before, bytes } => {
+                let mut reader = Reader::new(*before, bytes);
+                for _ in 0..cut {
+                    reader.next();
+                }
+                let (time, left) = (reader.time, reader.bytes.len());
+                *before = time;
+                bytes.drain(..bytes.len() - left);
+                if bytes.capacity() > 2 * bytes.len() + ENTRY_MAX {
+                    bytes.shrink_to(bytes.len() + ENTRY_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// What a session's record says of its first events: profile and time of each, packed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Path {
+    len: u32,
+    last: EventTime,
+    bytes: Vec<u8>,
+}
+
+impl Path {
+    pub(super) const EMPTY: Path = Path { len: 0, last: EventTime::from_ms(0), bytes: Vec::new() };
+
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn push(&mut self, profile: ProfileId, time: EventTime) {
+        if self.bytes.capacity() - self.bytes.len() < STEP_MAX {
+            self.bytes.reserve_exact(STEP_MAX);
+        }
+        signed(time.since(self.last).as_ms(), &mut self.bytes);
+        number(u64::from(profile), &mut self.bytes);
+        self.len += 1;
+        self.last = time;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ProfileId, EventTime)> {
+        let mut reader = Reader::new(EventTime::from_ms(0), &self.bytes);
+        std::iter::from_fn(move || {
+            let time = reader.time.as_ms() + reader.signed()?;
+            reader.time = EventTime::from_ms(time);
+            Some((reader.number()? as ProfileId, reader.time))
+        })
+    }
+}
+
+fn write(before: EventTime, event: &Stored, value: OwnValue, out: &mut Vec<u8>) {
+    let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+    out.push(
+        flag(event.original != 0, HAS_ORIGINAL)
+            | flag(event.tag != 0, HAS_TAG)
+            | flag(value != (0, 0), HAS_VALUE)
+            | event.rank << RANK_SHIFT,
+    );
+    signed(event.time.since(before).as_ms(), out);
+    out.extend_from_slice(&event.fingerprint.to_le_bytes());
+    number(u64::from(event.profile), out);
+    if event.original != 0 {
+        signed(i64::from(event.original), out);
+    }
+    if event.tag != 0 {
+        out.extend_from_slice(&event.tag.to_le_bytes());
+    }
+    if value != (0, 0) {
+        number(u64::from(value.0), out);
+        signed(value.1, out);
+    }
+}
+
+fn number(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Small numbers of either sign are short.
+fn signed(n: i64, out: &mut Vec<u8>) {
+    number(((n << 1) ^ (n >> 63)).cast_unsigned(), out);
+}
+
+/// Reads what [`write`] wrote, event by event.
+struct Reader<'a> {
+    /// Time of the event before.
+    time: EventTime,
+    bytes: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn new(before: EventTime, bytes: &[u8]) -> Reader<'_> {
+        Reader { time: before, bytes }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*array)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let (mut n, mut shift) = (0, 0);
+        loop {
+            let byte = self.byte()?;
+            n |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return Some(n);
+            }
+            shift += 7;
+        }
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let n = self.number()?;
+        Some((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
+    }
+}
+
+impl Iterator for Reader<'_> {
+    type Item = (Stored, OwnValue);
+
+    fn next(&mut self) -> Option<(Stored, OwnValue)> {
+        let flags = self.byte()?;
+        let time = self.time.as_ms() + self.signed()?;
+        self.time = EventTime::from_ms(time);
+        let fingerprint = u64::from_le_bytes(self.array()?);
+        let profile = self.number()? as u32;
+        let original = if flags & HAS_ORIGINAL == 0 { 0 } else { self.signed()? as i32 };
+        let tag = if flags & HAS_TAG == 0 { 0 } else { u32::from_le_bytes(self.array()?) };
+        let value =
+            if flags & HAS_VALUE == 0 { (0, 0) } else { (self.number()? as u32, self.signed()?) };
+        let rank = flags >> RANK_SHIFT;
+        let time = self.time;
+        Some((Stored { time, fingerprint, original, profile, tag, rank }, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored() -> impl Strategy<Value = (Stored, OwnValue)> {
+        let time = prop_oneof![-5_000_i64..5_000, -1_i64 << 45..1_i64 << 45];
+        let original = prop_oneof![Just(0), any::<i32>()];
+        let tag = prop_oneof![Just(0), any::<u32>()];
+        let value = prop_oneof![Just((0, 0)), (any::<u32>(), any::<i64>())];
+        (time, any::<u64>(), original, any::<u32>(), tag, 0_u8..3, value).prop_map(
+            |(time, fingerprint, original, profile, tag, rank, value)| {
+                let time = EventTime::from_ms(time);
+                (Stored { time, fingerprint, original, profile, tag, rank }, value)
+            },
+        )
+    }
+
+    #[test]
+    fn a_path_gives_back_its_steps() {
+        let steps = [(0, -5), (7, 1 << 45), (u32::MAX, (1 << 45) + 1), (1, 0)]
+            .map(|(profile, ms)| (profile, EventTime::from_ms(ms)));
+        let mut path = Path::EMPTY;
+        for (profile, time) in steps {
+            path.push(profile, time);
+        }
+        assert_eq!(path.iter().collect::<Vec<_>>(), steps);
+        assert_eq!(path.len(), steps.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_log_is_a_sorted_list(
+            // More than are packed, now and then.
+            events in prop_oneof![
+                3 => prop::collection::vec(stored(), 1..40),
+                1 => prop::collection::vec(stored(), PACKED_MAX..PACKED_MAX + 20),
+            ],
+            cut in 0_usize..30,
+        ) {
+            let (mut log, mut list) = (Log::default(), Unpacked::default());
+            let mut scratch = Unpacked::default();
+            for (event, value) in &events {
+                let place = list.insert(*event, *value);
+                let told = log.insert(*event, *value, &mut scratch, |events, at| {
+                    (events.len(), events[at], at)
+                });
+                prop_assert_eq!(told, (list.events.len(), *event, place));
+            }
+            check(&log, &list, &events[0].0);
+            let cut = cut.min(list.events.len());
+            log.drop_first(cut);
+            list.events.drain(..cut);
+            list.values.drain(..cut);
+            check(&log, &list, &events[0].0);
+            for (event, value) in &events[..events.len().min(3)] {
+                list.insert(*event, *value);
+                log.insert(*event, *value, &mut scratch, |_, _| ());
+                check(&log, &list, event);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(log: &Log, list: &Unpacked, some: &Stored) {
+        let mut scratch = Unpacked::default();
+        let open = log.open(&mut scratch);
+        assert_eq!((&open.events, &open.values), (&list.events, &list.values));
+        assert_eq!(log.len(), list.events.len());
+        assert_eq!(log.first_time(), list.events.first().map(|e| e.time));
+        assert_eq!(log.last_time(), list.events.last().map(|e| e.time));
+        for recent in [0, 3] {
+            let fits = |e: &Stored| e.fingerprint == some.fingerprint;
+            let late = list.events.len().saturating_sub(recent);
+            let mut all = list.events.iter().enumerate();
+            let known = all.any(|(at, e)| (at >= late || e.time == some.time) && fits(e));
+            assert_eq!(log.any(recent, some.time, fits), known);
+        }
+    }
+}
