@@ -22,6 +22,7 @@ const TRIM_AFTER: Millis = Millis::from_mins(1);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) time: EventTime,
+    #[serde(with = "postcard::fixint::le")]
     pub(super) fingerprint: u64,
     /// Original event time less event time, in ms, as far as it can be said.
     pub(super) original: i32,
@@ -243,6 +244,7 @@ impl Customer {
         *ctx.scratch = scratch;
         if cut > 0 {
             self.log.drop_first(cut);
+            links::forget(&mut self.marks, ctx);
         }
     }
 

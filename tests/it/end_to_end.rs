@@ -1,7 +1,9 @@
 //! The program on a real broker: sources in, derived topics out, against the truth and a replay.
 #![cfg(test)]
 
+mod alertmanager;
 mod bad_input;
+mod killed;
 mod served;
 pub(crate) mod support;
 

@@ -1233,7 +1233,8 @@ fn a_jump_of_time_comes_in_parts_that_are_the_whole() {
     let lines = (0..6_000).map(|n| format!("{}:{} page.view c=c{n}", n / 600, n % 600 / 10));
     let events: Vec<Touchpoint> = lines.enumerate().map(|(n, l)| parse(n, &l)).collect();
     let late = parse(6_000, "600 page.view c=c6000");
-    let folded = |mut fold: Box<dyn FnMut(&mut Journey, Input<'_>, &mut Vec<Output>)>| {
+    type Feed = Box<dyn FnMut(&mut Journey, Input<'_>, &mut Vec<Output>)>;
+    let folded = |mut fold: Feed| {
         let (mut journey, mut out) = (Journey::new(settings()), Vec::new());
         for (offset, event) in events.iter().chain([&late]).enumerate() {
             let (offset, touchpoint) = (Offset::new(offset as i64), &event.view());

@@ -25,6 +25,7 @@ pub(in crate::journey) struct RichEvent {
     /// Hashes of checkout, order and cart id; 0 for none.
     pub(super) keys: [u64; KEY_KINDS],
     /// The session that it belongs to.
+    #[serde(with = "postcard::fixint::le")]
     pub(in crate::journey) session: u64,
     /// Too late for the figures.
     pub(super) late: bool,

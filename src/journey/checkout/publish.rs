@@ -27,6 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) struct Published {
     pub(super) kind: CheckoutKind,
     /// Fingerprint of its first event when it was first published: names it for good.
+    #[serde(with = "postcard::fixint::le")]
     pub(super) anchor: u64,
     /// Records so far.
     pub(super) revision: i64,
@@ -43,6 +44,7 @@ pub(super) struct Told {
     transition: Transition,
     at: EventTime,
     /// Hash of what else it said; 0 for a settled one, which nothing changes.
+    #[serde(with = "postcard::fixint::le")]
     content: u64,
 }
 

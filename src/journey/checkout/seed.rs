@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 /// A key of a settled instance, and which of its keys it was connected with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct SeedKey {
+    #[serde(with = "postcard::fixint::le")]
     hash: u64,
     kind: u8,
     /// Component over all keys: place of its first key in this instance.
@@ -46,6 +47,7 @@ pub(super) struct Seed {
     currency: Option<u32>,
     details: Details,
     /// Fingerprint of the event that it is named by.
+    #[serde(with = "postcard::fixint::le")]
     pub(super) anchor: u64,
     revision: i64,
     /// Orders counted, by key; without a key, `ordered` says so.

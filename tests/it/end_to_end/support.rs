@@ -107,6 +107,18 @@ impl App {
         summary
     }
 
+    /// Goes on from where an earlier run left off, to the end of what is there.
+    pub(crate) fn run_to_end_again(&self, config: &Path) {
+        touchline(
+            &["run", "--stop-at-end", "--config"]
+                .map(Path::new)
+                .iter()
+                .copied()
+                .chain([config])
+                .collect::<Vec<_>>(),
+        );
+    }
+
     /// Produces records to a source topic.
     pub(crate) fn produce(&self, source: &str, records: impl IntoIterator<Item = Produced>) {
         let writer = Writer::new(&self.connection(), 1 << 20).unwrap();
@@ -239,6 +251,12 @@ impl Running {
             drop(log);
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Kills it: nothing of it runs on.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to end, and waits until it has.
