@@ -55,7 +55,7 @@ pub struct Tick {
 }
 
 /// Outputs after which a fold hands over what it has, although its input asks for more.
-pub const PART: usize = 4_096;
+pub const PART: usize = 1_024;
 
 /// Asserts an order that holds however inputs are batched: outputs of one input are appended.
 pub trait Fold {

@@ -243,6 +243,7 @@ impl Customer {
         *ctx.scratch = scratch;
         if cut > 0 {
             self.log.drop_first(cut);
+            links::forget(&mut self.marks, ctx);
         }
     }
 

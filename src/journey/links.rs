@@ -74,6 +74,7 @@ pub(super) fn remember(event: &Stored, marks: &mut Marks, ctx: &Context<'_>) {
 pub(super) fn forget(marks: &mut Marks, ctx: &Context<'_>) {
     let horizon = ctx.grid.slice(ctx.floor().minus(ctx.settings.longest_window));
     marks.retain(|m| m.slice() >= horizon);
+    marks.shrink_to_fit();
 }
 
 fn send(ctx: &mut Context<'_>, series: SeriesId, from: Option<Slice>, to: Slice, n: i32) {

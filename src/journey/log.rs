@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// Events that are packed; beyond it they are kept plain.
 const PACKED_MAX: usize = 256;
-/// Bytes that one event takes at most.
-const ENTRY_MAX: usize = 48;
+/// Bytes that one event takes, but for rare ones.
+const ENTRY_USUAL: usize = 20;
+/// Room that is left alone when events are forgotten.
+const ROOM: usize = 48;
 
 /// Bytes of one step of a path at most.
 const STEP_MAX: usize = 16;
@@ -169,9 +171,9 @@ impl Log {
                 if at == 0 {
                     *before = from;
                 }
-                if bytes.capacity() - bytes.len() < ENTRY_MAX {
-                    // Growing by an eighth: with millions of events, doubling would show.
-                    bytes.reserve_exact(ENTRY_MAX + bytes.len() / 8);
+                if bytes.capacity() - bytes.len() < ENTRY_USUAL {
+                    // Growing by little: with millions of events, doubling would show.
+                    bytes.reserve_exact(ENTRY_USUAL + bytes.len() / 16);
                 }
                 write(from, &event, value, bytes);
             }
@@ -209,8 +211,8 @@ impl Log {
                 let (time, left) = (reader.time, reader.bytes.len());
                 *before = time;
                 bytes.drain(..bytes.len() - left);
-                if bytes.capacity() > 2 * bytes.len() + ENTRY_MAX {
-                    bytes.shrink_to(bytes.len() + ENTRY_MAX);
+                if bytes.capacity() > 2 * bytes.len() + ROOM {
+                    bytes.shrink_to(bytes.len() + ROOM);
                 }
             }
         }

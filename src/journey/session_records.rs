@@ -57,6 +57,7 @@ pub(super) fn publish(
         }
         !is_final
     });
+    sessions.shrink_to_fit();
     next
 }
 

@@ -45,9 +45,9 @@ const CONSUMER_DEFAULTS: [(&str, &str); 6] = [
     ("fetch.wait.max.ms", "100"),
     // The default of 1 s stalls queues that are kept small.
     ("fetch.queue.backoff.ms", "50"),
-    ("fetch.message.max.bytes", "1048576"),
-    ("fetch.max.bytes", "8388608"),
-    ("queued.min.messages", "100000"),
+    ("fetch.message.max.bytes", "262144"),
+    ("fetch.max.bytes", "2097152"),
+    ("queued.min.messages", "10000"),
     ("reconnect.backoff.max.ms", "2000"),
 ];
 

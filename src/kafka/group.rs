@@ -123,8 +123,8 @@ impl Settings {
             resume: Resume::AtStart,
             poll_records: 1_000,
             idle_check: Millis::from_ms(250),
-            in_flight_bytes: 16 << 20,
-            prefetch_bytes: 8 << 20,
+            in_flight_bytes: 4 << 20,
+            prefetch_bytes: 4 << 20,
             commit_interval: Millis::from_secs(1),
             delivery: Delivery::AtLeastOnce,
         }
@@ -303,7 +303,7 @@ fn consumer(
 ) -> Result<BatchConsumer, Error> {
     let settings = &around.settings;
     let own = around.starts.len().div_ceil(count).max(1);
-    let kib = (settings.prefetch_bytes / 1_024 / own).max(1_024);
+    let kib = (settings.prefetch_bytes / 1_024 / own).max(256);
     config.set("queued.max.messages.kbytes", kib.to_string());
     config.set("statistics.interval.ms", "5000");
     BatchConsumer::new(config, settings.poll_records, around.monitor.clone())
