@@ -288,6 +288,11 @@ impl Pipeline {
         self.relay.as_ref()
     }
 
+    /// True if a role went on from where an earlier process left it.
+    pub fn has_resumed(&self) -> bool {
+        self.workers.values().any(Handle::has_resumed)
+    }
+
     /// Why something stopped, if it did.
     pub fn failure(&self) -> Option<String> {
         let workers = self.workers.values().find_map(|w| w.failure().map(|e| e.to_string()));

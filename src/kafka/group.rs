@@ -166,6 +166,8 @@ pub(super) struct Shared {
     positions: Mutex<BTreeMap<TopicPartition, Position>>,
     sealed: Mutex<BTreeSet<TopicPartition>>,
     failure: Mutex<Option<Error>>,
+    /// True once a partition went on from where an earlier process left it.
+    pub(super) resumed: AtomicBool,
     moved: Condvar,
 }
 
@@ -491,6 +493,12 @@ impl Handle {
     /// Why the workers stopped, if something failed.
     pub fn failure(&self) -> Option<Error> {
         self.shared.failure.lock().expect("no panic while held").clone()
+    }
+
+    /// True if something went on from where an earlier process left it: what this process counted is
+    /// not all then.
+    pub fn has_resumed(&self) -> bool {
+        self.shared.resumed.load(Ordering::SeqCst)
     }
 
     /// True if every worker has ended.

@@ -20,6 +20,7 @@ use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a revocation or a stop may wait for its last transaction: below the session time-out.
@@ -254,7 +255,13 @@ impl ExactWorker {
         let now = self.now();
         for (at, answer) in answers {
             match answer {
-                Some((committed, bounds)) => self.core.committed(at, committed, bounds, now)?,
+                Some((committed, bounds)) => {
+                    // What another worker of this process left is no earlier process's.
+                    if committed.is_some() && self.around.shared.done(at).is_none() {
+                        self.around.shared.resumed.store(true, Ordering::SeqCst);
+                    }
+                    self.core.committed(at, committed, bounds, now)?;
+                }
                 None => self.core.not_answered(at, now),
             }
         }
