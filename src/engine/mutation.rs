@@ -30,8 +30,10 @@ pub enum Mutation {
     UnknownIsCommitted,
     /// An unknown outcome is taken for an abort.
     UnknownIsAborted,
-    /// Whoever committed an offset, a high number proves that it was us.
-    ForeignCommitCounts,
+    /// The state starts anew although its changelog is not decided.
+    OpenChangelogIgnored,
+    /// A new configuration is in force before a checkpoint says so.
+    SwitchWithoutCheckpoint,
     /// A missing committed offset beside a state starts from the beginning.
     SilentReset,
     /// Input that is gone is skipped.
@@ -50,7 +52,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 20] = [
+    pub const ALL: [Mutation; 21] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -63,7 +65,8 @@ impl Mutation {
         Mutation::SwitchInRefold,
         Mutation::UnknownIsCommitted,
         Mutation::UnknownIsAborted,
-        Mutation::ForeignCommitCounts,
+        Mutation::OpenChangelogIgnored,
+        Mutation::SwitchWithoutCheckpoint,
         Mutation::SilentReset,
         Mutation::GapIgnored,
         Mutation::AbortReorders,

@@ -1,6 +1,7 @@
 //! `tests/sim`: many seeds, all mutations, and what they met.
 
 #[path = "mod.rs"]
+#[allow(unreachable_pub)]
 mod sim;
 
 use std::collections::BTreeMap;

@@ -164,7 +164,7 @@ struct Restorer {
     end: Option<i64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Pc {
     Serve,
     Report,
@@ -322,9 +322,11 @@ impl Worker {
         let now = env.time;
         let group = &mut env.groups[self.plan.stage];
         let client = &mut self.client;
+        // The client joins again when the worker has answered.
+        let answered = client.changes.is_empty() && self.flush.is_none();
         match client.state {
             Membership::Out => {
-                if client.changes.is_empty() && !self.stopping {
+                if answered && !self.stopping {
                     client.id = Some(group.join(None, &client.owned, now));
                     client.state = Membership::Joining;
                 }
@@ -359,11 +361,11 @@ impl Worker {
                 let id = client.id.expect("joined before");
                 match group.beat(id, now) {
                     Beat::Unknown => self.lose(env),
-                    Beat::Rejoin if client.changes.is_empty() => {
+                    Beat::Rejoin if answered => {
                         group.join(Some(id), &client.owned, now);
                         client.state = Membership::Joining;
                     }
-                    Beat::Fine if client.rejoin && client.changes.is_empty() => {
+                    Beat::Fine if client.rejoin && answered => {
                         group.join(Some(id), &client.owned, now);
                         client.state = Membership::Joining;
                     }
