@@ -374,14 +374,8 @@ impl Core {
             _ => return Ok(()),
         }
         if slot.task.state().is_some() {
-            let restoring = Restoring {
-                committed,
-                bounds,
-                found: None,
-                since: now,
-                asked: 1,
-                asked_at: now,
-            };
+            let restoring =
+                Restoring { committed, bounds, found: None, since: now, asked: 1, asked_at: now };
             slot.phase = Phase::Restoring(Box::new(restoring));
             self.commands.push(Command::ReadChangelog(at.clone()));
             return Ok(());
@@ -619,7 +613,8 @@ impl Core {
         self.urgent = false;
         self.begun = now;
         let outputs = Arc::new(std::mem::take(&mut self.pending));
-        self.flight = Some(Flight { outputs: outputs.clone(), slots, begun: now, unknown: false, asked: 0 });
+        self.flight =
+            Some(Flight { outputs: outputs.clone(), slots, begun: now, unknown: false, asked: 0 });
         Ok(Some(Transaction { outputs, offsets }))
     }
 
@@ -784,19 +779,21 @@ impl Core {
     fn resolve(&mut self, at: &TopicPartition, committed: Option<&Committed>) -> Result<(), Error> {
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let slots = &self.slots;
-        let is_asked = |(id, of, ..): &(SlotId, TopicPartition, u64, NextOffset)| {
-            of == at && slots.iter().any(|slot| slot.id == *id)
+        let owned = |(id, of, ..): &(SlotId, TopicPartition, u64, NextOffset)| {
+            slots.iter().find(|slot| slot.id == *id && of == at)
         };
-        let Some(place) = flight.slots.iter().position(is_asked) else { return Ok(()) };
+        let found = flight.slots.iter().enumerate().find_map(|(n, s)| Some((n, owned(s)?)));
+        let Some((place, slot)) = found else { return Ok(()) };
         let commit = flight.slots[place].2;
         let Some(committed) = committed else {
-            // There must be an offset, unless this was the partition's first commit.
-            if commit == 1 {
-                self.put_back();
-                return Ok(());
-            }
+            // A coordinator that moves may know nothing for a while.
             flight.asked += 1;
             if flight.asked < ASK_MOST {
+                return Ok(());
+            }
+            if slot.published.is_none() {
+                // None was ever committed.
+                self.put_back();
                 return Ok(());
             }
             let reason = "its committed offset is gone, so that nobody can tell whether the last \

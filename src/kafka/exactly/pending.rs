@@ -46,11 +46,8 @@ impl Pending {
     /// Puts what an aborted transaction carried in front again.
     pub(super) fn put_back(&mut self, aborted: &Pending, is_owned: impl Fn(SlotId) -> bool) {
         let later = std::mem::take(self);
-        let parts = if Mutation::AbortReorders.is_on() {
-            [&later, aborted]
-        } else {
-            [aborted, &later]
-        };
+        let parts =
+            if Mutation::AbortReorders.is_on() { [&later, aborted] } else { [aborted, &later] };
         for part in parts {
             for (slot, records) in part.by_slot() {
                 if is_owned(slot) {

@@ -188,8 +188,7 @@ impl Slot {
             return Err(format!("offset {next} was committed by somebody else; {RESET}"));
         };
         let Some(found) = found else { return Ok(Restored::NotYet) };
-        let behind =
-            metadata.checkpoint > found.number || metadata.side_input > found.side_input;
+        let behind = metadata.checkpoint > found.number || metadata.side_input > found.side_input;
         if behind && !Mutation::RestoreTooEarly.is_on() {
             return Ok(Restored::NotYet);
         }

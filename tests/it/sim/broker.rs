@@ -108,7 +108,6 @@ pub struct Offsets {
 #[derive(Debug)]
 pub struct Topic {
     pub id: u64,
-    pub compacted: bool,
     pub logs: Vec<Log>,
 }
 

@@ -88,12 +88,17 @@ impl Committer {
             }
             return;
         }
+        if step == Step::Commit && env.rng.permille(odds.unknown / 2) {
+            env.hit("unknown outcome, not committed");
+            self.job = Some((job, Step::Init));
+            return;
+        }
         let result = self.call(&job, step, env);
         // Executed, and nobody hears of it.
         if step == Step::Commit && env.rng.permille(odds.unknown) {
             env.hit(match result {
                 Ok(()) => "unknown outcome, committed",
-                Err(_) => "unknown outcome, not committed",
+                Err(_) => "unknown outcome, refused",
             });
             self.job = Some((job, Step::Init));
             return;

@@ -22,7 +22,6 @@ pub struct Step {
 /// What a transaction is about, beside its records.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    pub stage: usize,
     pub steps: Vec<Step>,
     /// Whether it carries a checkpoint.
     pub has_checkpoint: bool,

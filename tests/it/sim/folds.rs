@@ -18,7 +18,7 @@ pub const ALERTS: &str = "alerts";
 /// Milliseconds of event time.
 pub const SLICE: i64 = 1_000;
 const PATIENCE: i64 = 2_500;
-const ALERT_FROM: u64 = 30;
+const ALERT_FROM: u64 = 8;
 const IDLE: i64 = 900;
 
 /// A record of the first input.
@@ -212,10 +212,6 @@ fn key(tag: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 impl Checkpointed for Visits {
-    fn fold_version(&self) -> u32 {
-        1
-    }
-
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
         if std::mem::take(&mut self.dirty_place) {
             out.push(Entry { key: vec![1], value: Some(encode(1, &self.place)) });
@@ -377,10 +373,6 @@ impl Task for Totals {
 }
 
 impl Checkpointed for Totals {
-    fn fold_version(&self) -> u32 {
-        1
-    }
-
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
         if std::mem::take(&mut self.dirty_head) {
             out.push(Entry { key: vec![1], value: Some(encode(1, &self.head)) });

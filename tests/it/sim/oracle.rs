@@ -65,7 +65,8 @@ impl Reference {
             headers: Headers::NONE,
         };
         let mut out = Produced::default();
-        let failed = |e| format!("{} offset {offset} was committed, but it stops with {e:?}", self.at);
+        let failed =
+            |e| format!("{} offset {offset} was committed, but it stops with {e:?}", self.at);
         self.task.record(&record, &mut out).map_err(failed)?;
         self.ticked = 0;
         self.inputs += 1;
@@ -198,10 +199,8 @@ impl Oracle {
             .collect();
         let mut checked = 0;
         for (offset, entry) in broker.committed(at).filter(|(_, e)| !e.injected) {
-            let pair = (
-                entry.key.clone().unwrap_or_default(),
-                entry.value.clone().unwrap_or_default(),
-            );
+            let pair =
+                (entry.key.clone().unwrap_or_default(), entry.value.clone().unwrap_or_default());
             let from = expected.iter_mut().find(|(_, queue)| queue.front() == Some(&&pair));
             let Some((_, queue)) = from else {
                 let next: Vec<String> = expected

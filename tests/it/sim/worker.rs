@@ -87,7 +87,12 @@ impl Task for Watched {
         self.inner.record(record, out)
     }
 
-    fn idle(&mut self, waited: Millis, caught_up: bool, out: &mut Produced) -> Result<(), TaskError> {
+    fn idle(
+        &mut self,
+        waited: Millis,
+        caught_up: bool,
+        out: &mut Produced,
+    ) -> Result<(), TaskError> {
         let before = self.inner.side_inputs();
         self.inner.idle(waited, caught_up, out)?;
         let number = self.inner.side_inputs();
@@ -219,11 +224,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(plan: Plan, env: &mut Env) -> Worker {
-        let factory = Arc::new(Factory {
-            plan: plan.clone(),
-            ticks: Mutex::default(),
-            busy: Arc::default(),
-        });
+        let factory =
+            Arc::new(Factory { plan: plan.clone(), ticks: Mutex::default(), busy: Arc::default() });
         let settings = Settings {
             role: ["visits", "totals"][plan.stage],
             committer: plan.txn_id.as_str().into(),
@@ -231,6 +233,7 @@ impl Worker {
             identity: Identity {
                 generation: plan.generation,
                 topic_id: plan.topic_id.to_string().into(),
+                fold_version: 1,
                 fingerprint: u128::from(plan.config),
                 input_partitions: plan.input_partitions,
             },
@@ -774,7 +777,7 @@ impl Worker {
             }
         };
         let steps = transaction.offsets.iter().map(step).collect();
-        Facts { stage: self.plan.stage, steps, has_checkpoint }
+        Facts { steps, has_checkpoint }
     }
 }
 
