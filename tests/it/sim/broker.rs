@@ -8,42 +8,42 @@ use touchline::kafka::TopicPartition;
 use touchline::kafka::exactly::core::OffsetToCommit;
 
 /// Number of a transaction, unique in a world.
-pub type TxnId = usize;
+pub(crate) type TxnId = usize;
 
 /// A record, or the marker of a transaction.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub timestamp: i64,
-    pub txn: Option<TxnId>,
-    pub is_marker: bool,
+pub(crate) struct Entry {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) timestamp: i64,
+    pub(crate) txn: Option<TxnId>,
+    pub(crate) is_marker: bool,
     /// Put there by the simulation, not by a worker.
-    pub injected: bool,
+    pub(crate) injected: bool,
 }
 
 /// One partition. Compaction leaves holes.
 #[derive(Default, Debug)]
-pub struct Log {
-    pub entries: Vec<Option<Entry>>,
-    pub low: i64,
+pub(crate) struct Log {
+    pub(crate) entries: Vec<Option<Entry>>,
+    pub(crate) low: i64,
     /// Transactions without a marker, and where they begin.
     open: BTreeMap<TxnId, i64>,
 }
 
 impl Log {
-    pub fn high(&self) -> i64 {
+    pub(crate) fn high(&self) -> i64 {
         self.entries.len() as i64
     }
 
     /// Last stable offset.
-    pub fn stable(&self) -> i64 {
+    pub(crate) fn stable(&self) -> i64 {
         self.open.values().min().copied().unwrap_or_else(|| self.high())
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub(crate) enum State {
     Open,
     /// Decided; markers are on their way.
     Decided,
@@ -52,9 +52,9 @@ pub enum State {
 
 /// A transaction.
 #[derive(Debug)]
-pub struct Txn {
-    pub state: State,
-    pub committed: bool,
+pub(crate) struct Txn {
+    pub(crate) state: State,
+    pub(crate) committed: bool,
     producer: String,
     /// Partitions without a marker yet.
     partitions: BTreeSet<TopicPartition>,
@@ -62,12 +62,12 @@ pub struct Txn {
     offsets: Option<(usize, Vec<OffsetToCommit>)>,
     /// How many outputs have been appended: the sequence numbers of the producer.
     appended: usize,
-    pub begun: i64,
+    pub(crate) begun: i64,
 }
 
 impl Txn {
     /// One of somebody else that came to nothing.
-    pub fn aborted(now: i64) -> Txn {
+    pub(crate) fn aborted(now: i64) -> Txn {
         Txn {
             state: State::Complete,
             committed: false,
@@ -88,7 +88,7 @@ struct Producer {
 
 /// Why a call was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The same call again, later.
     Again,
     /// Abort, then go on.
@@ -99,53 +99,55 @@ pub enum Refusal {
 
 /// Committed offsets of one group.
 #[derive(Default, Debug)]
-pub struct Offsets {
-    pub committed: BTreeMap<TopicPartition, (i64, String)>,
+pub(crate) struct Offsets {
+    pub(crate) committed: BTreeMap<TopicPartition, (i64, String)>,
     pending: BTreeMap<TopicPartition, BTreeSet<TxnId>>,
 }
 
 /// A topic.
 #[derive(Debug)]
-pub struct Topic {
-    pub id: u64,
-    pub logs: Vec<Log>,
+pub(crate) struct Topic {
+    pub(crate) id: u64,
+    pub(crate) logs: Vec<Log>,
 }
 
 /// The brokers.
 #[derive(Debug, Default)]
-pub struct Broker {
-    pub topics: BTreeMap<Arc<str>, Topic>,
-    pub txns: Vec<Txn>,
+pub(crate) struct Broker {
+    pub(crate) topics: BTreeMap<Arc<str>, Topic>,
+    pub(crate) txns: Vec<Txn>,
     producers: BTreeMap<String, Producer>,
-    pub offsets: Vec<Offsets>,
+    pub(crate) offsets: Vec<Offsets>,
     /// Transactions that were committed since this was taken.
-    pub newly_committed: Vec<TxnId>,
+    pub(crate) newly_committed: Vec<TxnId>,
+    /// Markers reach the committed offsets before they reach topics.
+    pub(crate) offsets_first: bool,
 }
 
 impl Broker {
-    pub fn log(&self, at: &TopicPartition) -> &Log {
+    pub(crate) fn log(&self, at: &TopicPartition) -> &Log {
         &self.topics[&at.topic].logs[at.partition.get() as usize]
     }
 
-    pub fn log_mut(&mut self, at: &TopicPartition) -> &mut Log {
+    pub(crate) fn log_mut(&mut self, at: &TopicPartition) -> &mut Log {
         let topic = self.topics.get_mut(&at.topic).expect("the topic exists");
         &mut topic.logs[at.partition.get() as usize]
     }
 
     /// Appends without a transaction.
-    pub fn append(&mut self, at: &TopicPartition, entry: Entry) -> i64 {
+    pub(crate) fn append(&mut self, at: &TopicPartition, entry: Entry) -> i64 {
         let log = self.log_mut(at);
         log.entries.push(Some(entry));
         log.high() - 1
     }
 
     /// True if a reader of committed records sees the entry, which is below the last stable offset.
-    pub fn is_visible(&self, entry: &Entry) -> bool {
+    pub(crate) fn is_visible(&self, entry: &Entry) -> bool {
         !entry.is_marker && entry.txn.is_none_or(|txn| self.txns[txn].committed)
     }
 
     /// Everything committed in a partition, in order, with its offset.
-    pub fn committed<'a>(
+    pub(crate) fn committed<'a>(
         &'a self,
         at: &TopicPartition,
     ) -> impl Iterator<Item = (i64, &'a Entry)> + 'a {
@@ -175,7 +177,7 @@ impl Broker {
     }
 
     /// Initialises a transactional id: fences and aborts what a predecessor left open.
-    pub fn init(&mut self, id: &str) -> Result<u64, Refusal> {
+    pub(crate) fn init(&mut self, id: &str) -> Result<u64, Refusal> {
         let producer = self.producers.entry(id.to_owned()).or_default();
         if let Some(txn) = producer.current {
             match self.txns[txn].state {
@@ -222,10 +224,9 @@ impl Broker {
     }
 
     /// Appends output number `sequence` of a transaction; one that came before changes nothing.
-    pub fn produce(
+    pub(crate) fn produce(
         &mut self,
-        id: &str,
-        epoch: u64,
+        (id, epoch): (&str, u64),
         sequence: usize,
         at: &TopicPartition,
         entry: Entry,
@@ -247,7 +248,7 @@ impl Broker {
     }
 
     /// Offsets for a transaction. The caller has checked member and generation.
-    pub fn send_offsets(
+    pub(crate) fn send_offsets(
         &mut self,
         id: &str,
         epoch: u64,
@@ -264,7 +265,7 @@ impl Broker {
     }
 
     /// Ends a transaction; a repeated call is answered like the first.
-    pub fn end(&mut self, id: &str, epoch: u64, commit: bool) -> Result<(), Refusal> {
+    pub(crate) fn end(&mut self, id: &str, epoch: u64, commit: bool) -> Result<(), Refusal> {
         let producer = self.producers.get(id).ok_or(Refusal::Fenced)?;
         if producer.epoch != epoch {
             return Err(Refusal::Fenced);
@@ -281,7 +282,7 @@ impl Broker {
     }
 
     /// Aborts what is open for too long. Returns how many.
-    pub fn time_out(&mut self, before: i64) -> usize {
+    pub(crate) fn time_out(&mut self, before: i64) -> usize {
         let late: Vec<TxnId> = self
             .producers
             .values()
@@ -297,7 +298,7 @@ impl Broker {
     }
 
     /// Writes one marker that is due, of a random transaction to a random partition.
-    pub fn write_marker(&mut self, rng: &mut Rng) -> bool {
+    pub(crate) fn write_marker(&mut self, rng: &mut Rng) -> bool {
         let due: Vec<TxnId> = self
             .producers
             .values()
@@ -310,7 +311,9 @@ impl Broker {
         let txn = due[rng.below(due.len())];
         let state = &mut self.txns[txn];
         let places = state.partitions.len() + usize::from(state.offsets.is_some());
-        let place = rng.below(places);
+        let last = state.partitions.len();
+        let first = self.offsets_first && state.offsets.is_some();
+        let place = if first { last } else { rng.below(places) };
         let committed = state.committed;
         if let Some(at) = state.partitions.iter().nth(place).cloned() {
             state.partitions.remove(&at);
@@ -341,7 +344,7 @@ impl Broker {
     }
 
     /// The committed offset of a partition, unless a transaction may still change it.
-    pub fn stable_offset(
+    pub(crate) fn stable_offset(
         &self,
         group: usize,
         at: &TopicPartition,
@@ -354,7 +357,7 @@ impl Broker {
     }
 
     /// Keeps the last committed value per key below a random point that is stable.
-    pub fn compact(&mut self, at: &TopicPartition, upto: i64) -> usize {
+    pub(crate) fn compact(&mut self, at: &TopicPartition, upto: i64) -> usize {
         let upto = upto.min(self.log(at).stable());
         let mut last: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
         for (offset, entry) in self.committed(at).take_while(|(offset, _)| *offset < upto) {

@@ -14,15 +14,15 @@ use touchline::model::ids::PartitionId;
 const FENCES_MOST: u32 = 3;
 
 /// What one worker hands to its committer.
-pub struct Job {
-    pub transaction: Transaction,
-    pub member: MemberId,
-    pub generation: u64,
-    pub facts: Facts,
+pub(crate) struct Job {
+    pub(crate) transaction: Transaction,
+    pub(crate) member: MemberId,
+    pub(crate) generation: u64,
+    pub(crate) facts: Facts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Produce(usize),
     Offsets,
     Commit,
@@ -32,36 +32,36 @@ pub enum Step {
 }
 
 /// A report: what became of a job, or that the worker is over.
-pub type Report = Result<Outcome, String>;
+pub(crate) type Report = Result<Outcome, String>;
 
 /// The producer.
-pub struct Committer {
+pub(crate) struct Committer {
     id: String,
     group: usize,
     epoch: Option<u64>,
-    pub job: Option<(Job, Step)>,
-    pub report: Option<Report>,
+    pub(crate) job: Option<(Job, Step)>,
+    pub(crate) report: Option<Report>,
     fences: u32,
 }
 
 impl Committer {
-    pub fn new(id: &str, group: usize) -> Committer {
+    pub(crate) fn new(id: &str, group: usize) -> Committer {
         Committer { id: id.to_owned(), group, epoch: None, job: None, report: None, fences: 0 }
     }
 
     /// True once it may take jobs.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.epoch.is_some()
     }
 
-    pub fn submit(&mut self, job: Job) {
+    pub(crate) fn submit(&mut self, job: Job) {
         assert!(self.job.is_none() && self.report.is_none(), "one transaction at a time");
         let step = produce(&job, 0);
         self.job = Some((job, step));
     }
 
     /// One call to a broker.
-    pub fn step(&mut self, env: &mut Env) {
+    pub(crate) fn step(&mut self, env: &mut Env) {
         if env.time < env.slow_until && !env.rng.permille(60) {
             env.hit("slow broker");
             return;
@@ -171,7 +171,7 @@ impl Committer {
                 }
                 let at = place(record, env);
                 let entry = entry(record, now);
-                env.broker.produce(&self.id, epoch, n, &at, entry, now)?
+                env.broker.produce((&self.id, epoch), n, &at, entry, now)?
             }
             Step::Offsets => return self.offsets(job, epoch, env),
             Step::Commit => return env.broker.end(&self.id, epoch, true),
@@ -204,7 +204,7 @@ impl Committer {
     }
 
     /// Where the worker would be if it died now.
-    pub fn moment(&self) -> &'static str {
+    pub(crate) fn moment(&self) -> &'static str {
         match &self.job {
             None if self.report.is_some() => "crash after a commit, before its report",
             None => "crash between commits",
@@ -223,7 +223,7 @@ fn produce(job: &Job, n: usize) -> Step {
 }
 
 /// Partition that a record goes to.
-pub fn place(record: &OutRecord, env: &Env) -> TopicPartition {
+pub(crate) fn place(record: &OutRecord, env: &Env) -> TopicPartition {
     let count = env.broker.topics[&record.topic].logs.len() as i32;
     let partition = record.partition.unwrap_or_else(|| {
         let hash = murmur2::murmur2(record.key.as_deref().unwrap_or_default());

@@ -11,32 +11,32 @@ use touchline::kafka::{OutRecord, Produced, Record, Task, TaskError};
 use touchline::model::ids::PartitionId;
 use touchline::model::time::Millis;
 
-pub const FACTS: &str = "facts";
-pub const REPARTITION: &str = "repartition";
-pub const WINDOWS: &str = "windows";
-pub const ALERTS: &str = "alerts";
+pub(crate) const FACTS: &str = "facts";
+pub(crate) const REPARTITION: &str = "repartition";
+pub(crate) const WINDOWS: &str = "windows";
+pub(crate) const ALERTS: &str = "alerts";
 /// Milliseconds of event time.
-pub const SLICE: i64 = 1_000;
+pub(crate) const SLICE: i64 = 1_000;
 const PATIENCE: i64 = 2_500;
-const ALERT_FROM: u64 = 8;
+const ALERT_FROM: u64 = 4;
 const IDLE: i64 = 900;
 
 /// A record of the first input.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub struct Event {
-    pub at: i64,
-    pub amount: u64,
+pub(crate) struct Event {
+    pub(crate) at: i64,
+    pub(crate) amount: u64,
 }
 
 /// What the first fold hands to the second.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
-pub struct Flush {
-    pub generation: u64,
-    pub number: u64,
-    pub partition: i32,
-    pub clock: i64,
+pub(crate) struct Flush {
+    pub(crate) generation: u64,
+    pub(crate) number: u64,
+    pub(crate) partition: i32,
+    pub(crate) clock: i64,
     /// Slice, step in which it is due, amount.
-    pub cells: Vec<(i64, i64, u64)>,
+    pub(crate) cells: Vec<(i64, i64, u64)>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
@@ -57,7 +57,7 @@ struct Place {
 }
 
 /// The first fold.
-pub struct Visits {
+pub(crate) struct Visits {
     partition: PartitionId,
     generation: u64,
     rollups: i32,
@@ -73,7 +73,12 @@ pub struct Visits {
 }
 
 impl Visits {
-    pub fn new(partition: PartitionId, generation: u64, rollups: i32, factor: u64) -> Visits {
+    pub(crate) fn new(
+        partition: PartitionId,
+        generation: u64,
+        rollups: i32,
+        factor: u64,
+    ) -> Visits {
         Visits {
             partition,
             generation,
@@ -260,7 +265,7 @@ struct Head {
 }
 
 /// The second fold.
-pub struct Totals {
+pub(crate) struct Totals {
     partition: PartitionId,
     generation: u64,
     sources: usize,
@@ -273,7 +278,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub fn new(partition: PartitionId, generation: u64, sources: usize) -> Totals {
+    pub(crate) fn new(partition: PartitionId, generation: u64, sources: usize) -> Totals {
         Totals {
             partition,
             generation,

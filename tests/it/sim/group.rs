@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use touchline::kafka::TopicPartition;
 
 /// Number of a member, new with every join.
-pub type MemberId = u64;
+pub(crate) type MemberId = u64;
 
 #[derive(Debug, Default)]
 struct Member {
@@ -19,10 +19,10 @@ struct Member {
 
 /// The coordinator of one group.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     partitions: Vec<TopicPartition>,
     members: BTreeMap<MemberId, Member>,
-    pub generation: u64,
+    pub(crate) generation: u64,
     ids: MemberId,
     /// Since when a rebalance is under way.
     rebalancing: Option<i64>,
@@ -30,19 +30,19 @@ pub struct Group {
 
 /// What a heartbeat is answered with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Beat {
+pub(crate) enum Beat {
     Fine,
     Rejoin,
     Unknown,
 }
 
 impl Group {
-    pub fn new(partitions: Vec<TopicPartition>) -> Group {
+    pub(crate) fn new(partitions: Vec<TopicPartition>) -> Group {
         Group { partitions, members: BTreeMap::new(), generation: 0, ids: 0, rebalancing: None }
     }
 
     /// Joins, or joins again; returns the member's number.
-    pub fn join(
+    pub(crate) fn join(
         &mut self,
         member: Option<MemberId>,
         owned: &BTreeSet<TopicPartition>,
@@ -71,20 +71,23 @@ impl Group {
         }
     }
 
-    pub fn leave(&mut self, id: MemberId, now: i64) {
+    pub(crate) fn leave(&mut self, id: MemberId, now: i64) {
         if self.members.remove(&id).is_some() && self.rebalancing.is_none() {
             self.start(now);
         }
     }
 
-    pub fn beat(&mut self, id: MemberId, now: i64) -> Beat {
+    pub(crate) fn beat(&mut self, id: MemberId, now: i64) -> Beat {
         let Some(member) = self.members.get_mut(&id) else { return Beat::Unknown };
         member.heard = now;
         if self.rebalancing.is_some() && !member.joined { Beat::Rejoin } else { Beat::Fine }
     }
 
     /// What a member that joined was given, once the rebalance is over.
-    pub fn sync(&self, id: MemberId) -> Result<Option<(u64, BTreeSet<TopicPartition>)>, Beat> {
+    pub(crate) fn sync(
+        &self,
+        id: MemberId,
+    ) -> Result<Option<(u64, BTreeSet<TopicPartition>)>, Beat> {
         let Some(member) = self.members.get(&id) else { return Err(Beat::Unknown) };
         if self.rebalancing.is_some() {
             return Ok(None);
@@ -93,22 +96,22 @@ impl Group {
     }
 
     /// True if a member of this generation may commit offsets.
-    pub fn allows(&self, id: MemberId, generation: u64) -> bool {
+    pub(crate) fn allows(&self, id: MemberId, generation: u64) -> bool {
         self.members.contains_key(&id) && generation == self.generation
     }
 
     /// Who was given a partition in this generation.
-    pub fn owner(&self, at: &TopicPartition) -> Option<MemberId> {
+    pub(crate) fn owner(&self, at: &TopicPartition) -> Option<MemberId> {
         self.members.iter().find(|(_, m)| m.given.contains(at)).map(|(id, _)| *id)
     }
 
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let given: usize = self.members.values().map(|m| m.given.len()).sum();
         self.rebalancing.is_none() && given == self.partitions.len()
     }
 
     /// Lets the coordinator act: drops silent members, ends a rebalance. Returns members dropped.
-    pub fn step(&mut self, now: i64, session: i64, within: i64, rng: &mut Rng) -> usize {
+    pub(crate) fn step(&mut self, now: i64, session: i64, within: i64, rng: &mut Rng) -> usize {
         let before = self.members.len();
         let late = self.rebalancing.is_some_and(|since| since + within < now);
         self.members.retain(|_, m| m.heard + session >= now && (m.joined || !late));
@@ -123,7 +126,7 @@ impl Group {
     }
 
     /// Somebody wants other owners: a new member elsewhere, or a changed subscription.
-    pub fn rebalance(&mut self, now: i64) {
+    pub(crate) fn rebalance(&mut self, now: i64) {
         if self.rebalancing.is_none() && !self.members.is_empty() {
             self.start(now);
         }

@@ -1,7 +1,6 @@
 //! `tests/sim`: many seeds, all mutations, and what they met.
 
 #[path = "mod.rs"]
-#[allow(unreachable_pub)]
 mod sim;
 
 use sim::world::{self, Report};

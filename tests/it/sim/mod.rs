@@ -10,22 +10,30 @@
 //!
 //! `tests/sim --seeds 1000` runs many seeds and all mutations; `cargo test` a few seeds.
 
-pub mod broker;
-pub mod committer;
-pub mod env;
-pub mod folds;
-pub mod group;
-pub mod oracle;
-pub mod rng;
-pub mod worker;
-pub mod world;
+pub(crate) mod broker;
+pub(crate) mod committer;
+pub(crate) mod env;
+pub(crate) mod folds;
+pub(crate) mod group;
+pub(crate) mod oracle;
+pub(crate) mod rng;
+pub(crate) mod worker;
+pub(crate) mod world;
 
 #[test]
 fn worlds_of_some_seeds_end_as_if_nothing_had_happened() {
     let seeds = std::env::var("TOUCHLINE_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let (mut checked, mut commits, mut alerts, mut faults) = (0, 0, 0, 0);
     for seed in 0..seeds.unwrap_or(40) {
-        if let Err(error) = world::run(seed, None, false) {
-            panic!("seed {seed}: {error}\nreplay it with: tests/sim --seed {seed}");
+        match world::run(seed, None, false) {
+            Ok(report) => {
+                checked += report.checked;
+                commits += report.commits;
+                alerts += report.alerts;
+                faults += report.cover.values().sum::<u64>();
+            }
+            Err(error) => panic!("seed {seed}: {error}\nreplay it with: tests/sim --seed {seed}"),
         }
     }
+    assert!(checked > 10_000 && commits > 1_000 && alerts > 100 && faults > 1_000);
 }

@@ -143,7 +143,7 @@ fn entries(task: &mut dyn Task) -> Vec<StateEntry> {
 }
 
 /// The judge of a world.
-pub struct Oracle {
+pub(crate) struct Oracle {
     references: Vec<Reference>,
 }
 
@@ -151,7 +151,7 @@ pub struct Oracle {
 const WRITES: [&[&str]; 2] = [&[FACTS, REPARTITION], &[WINDOWS, ALERTS]];
 
 impl Oracle {
-    pub fn new() -> Oracle {
+    pub(crate) fn new() -> Oracle {
         let mut references = Vec::new();
         for (stage, topic, count) in [(0, INPUT, INPUTS), (1, REPARTITION, ROLLUPS)] {
             for partition in 0..count {
@@ -163,7 +163,7 @@ impl Oracle {
     }
 
     /// A transaction was committed.
-    pub fn follow(&mut self, facts: &Facts, broker: &Broker) -> Result<(), String> {
+    pub(crate) fn follow(&mut self, facts: &Facts, broker: &Broker) -> Result<(), String> {
         for step in &facts.steps {
             let reference = self.references.iter_mut().find(|r| r.at == step.at);
             reference.ok_or("an offset of an unknown partition")?.follow(step, broker)?;
@@ -172,10 +172,10 @@ impl Oracle {
     }
 
     /// Every output topic holds what was said, record for record and in order per input partition.
-    pub fn check_topics(&self, broker: &Broker) -> Result<usize, String> {
+    pub(crate) fn check_topics(&self, broker: &Broker) -> Result<usize, String> {
         let mut checked = 0;
-        for stage in 0..2 {
-            for topic in WRITES[stage] {
+        for (stage, topics) in WRITES.iter().enumerate() {
+            for topic in *topics {
                 for partition in 0..broker.topics[*topic].logs.len() {
                     let at = TopicPartition::new(topic, PartitionId::new(partition as i32));
                     checked += self.check_partition(stage, &at, broker)?;
@@ -224,7 +224,7 @@ impl Oracle {
     }
 
     /// The changelogs hold the state of the uninterrupted fold, at the committed offset.
-    pub fn check_states(&mut self, broker: &Broker) -> Result<(), String> {
+    pub(crate) fn check_states(&mut self, broker: &Broker) -> Result<(), String> {
         for reference in &mut self.references {
             let (stage, partition) = (reference.stage, reference.at.partition);
             let log = TopicPartition { topic: changelog(stage), partition };
@@ -257,7 +257,7 @@ impl Oracle {
     }
 
     /// From the first input to the last output: per key and in order, whatever the interleaving.
-    pub fn check_whole(&self, broker: &Broker) -> Result<(), String> {
+    pub(crate) fn check_whole(&self, broker: &Broker) -> Result<(), String> {
         let mut expected: BTreeMap<(TopicPartition, Vec<u8>), Vec<Vec<u8>>> = BTreeMap::new();
         let mut add = |said: &Said| {
             for (at, pairs) in said.iter().filter(|(at, _)| *at.topic != *REPARTITION) {
@@ -307,7 +307,7 @@ impl Oracle {
     }
 
     /// Every record that came in was folded, once.
-    pub fn check_conservation(&self, env: &Env) -> Result<(), String> {
+    pub(crate) fn check_conservation(&self, env: &Env) -> Result<(), String> {
         for reference in self.references.iter().filter(|r| r.stage == 0) {
             let came = env.broker.committed(&reference.at).count();
             if came != reference.inputs {

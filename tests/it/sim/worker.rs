@@ -23,28 +23,33 @@ use touchline::model::time::Millis;
 /// How long a revocation may wait for its last transaction.
 const FLUSH_WITHIN: i64 = 2_500;
 const QUEUE_MOST: usize = 80;
-pub const INPUTS: i32 = 3;
-pub const ROLLUPS: i32 = 2;
+pub(crate) const INPUTS: i32 = 3;
+pub(crate) const ROLLUPS: i32 = 2;
 
 /// What a process runs.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub stage: usize,
-    pub txn_id: String,
-    pub config: u64,
-    pub generation: u64,
+pub(crate) struct Plan {
+    pub(crate) stage: usize,
+    pub(crate) txn_id: String,
+    pub(crate) config: u64,
+    pub(crate) generation: u64,
     /// As the process found it when it started.
-    pub topic_id: u64,
-    pub input_partitions: i32,
+    pub(crate) topic_id: u64,
+    pub(crate) input_partitions: i32,
 }
 
 /// Name of the changelog of a stage.
-pub fn changelog(stage: usize) -> Arc<str> {
+pub(crate) fn changelog(stage: usize) -> Arc<str> {
     ["visits.changelog", "totals.changelog"][stage].into()
 }
 
 /// A fresh task.
-pub fn task(stage: usize, partition: PartitionId, generation: u64, config: u64) -> Box<dyn Task> {
+pub(crate) fn task(
+    stage: usize,
+    partition: PartitionId,
+    generation: u64,
+    config: u64,
+) -> Box<dyn Task> {
     match stage {
         0 => Box::new(folds::Visits::new(partition, generation, ROLLUPS, config)),
         _ => Box::new(folds::Totals::new(partition, generation, INPUTS as usize)),
@@ -188,7 +193,7 @@ struct Flush {
 
 /// Why a worker is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Exit {
+pub(crate) enum Exit {
     Clean,
     Failed(String),
 }
@@ -196,14 +201,12 @@ pub enum Exit {
 type Answer = (TopicPartition, Option<(Option<Committed>, Bounds)>);
 
 /// A worker in its process.
-pub struct Worker {
-    pub plan: Plan,
-    pub exit: Option<Exit>,
+pub(crate) struct Worker {
+    pub(crate) plan: Plan,
+    pub(crate) exit: Option<Exit>,
     /// Stopped by a signal until then.
-    pub asleep_until: i64,
-    /// Somebody else has its name by now.
-    pub replaced: bool,
-    pub committer: Committer,
+    pub(crate) asleep_until: i64,
+    pub(crate) committer: Committer,
     core: Core,
     factory: Arc<Factory>,
     client: Client,
@@ -223,7 +226,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(plan: Plan, env: &mut Env) -> Worker {
+    pub(crate) fn new(plan: Plan, env: &mut Env) -> Worker {
         let factory =
             Arc::new(Factory { plan: plan.clone(), ticks: Mutex::default(), busy: Arc::default() });
         let settings = Settings {
@@ -244,7 +247,6 @@ impl Worker {
         Worker {
             exit: None,
             asleep_until: 0,
-            replaced: false,
             committer: Committer::new(&plan.txn_id, plan.stage),
             core: Core::new(settings, factory.clone()),
             factory,
@@ -272,25 +274,25 @@ impl Worker {
         }
     }
 
-    pub fn jump_clock(&mut self, by: i64) {
+    pub(crate) fn jump_clock(&mut self, by: i64) {
         self.jumped += by;
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopping = true;
     }
 
-    pub fn is_idle_owner(&self) -> bool {
+    pub(crate) fn is_idle_owner(&self) -> bool {
         self.core.is_quiet() && self.core.partitions().any(|p| p.caught_up)
     }
 
     /// Partitions that it believes to own and does not.
-    pub fn has_lost_something(&self, env: &Env) -> bool {
+    pub(crate) fn has_lost_something(&self, env: &Env) -> bool {
         let group = &env.groups[self.plan.stage];
         self.core.partitions().any(|p| group.owner(p.at) != self.client.id)
     }
 
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let slots: Vec<String> =
             self.core.partitions().map(|p| format!("{} {:?} {p:?}", p.at, p.next)).collect();
         format!(
@@ -318,7 +320,7 @@ impl Worker {
     }
 
     /// The client's background threads: group protocol.
-    pub fn client_step(&mut self, env: &mut Env) {
+    pub(crate) fn client_step(&mut self, env: &mut Env) {
         if !self.committer.is_ready() || self.exit.is_some() {
             return;
         }
@@ -391,7 +393,7 @@ impl Worker {
     }
 
     /// The client's background threads: fetches.
-    pub fn fetch_step(&mut self, env: &mut Env) {
+    pub(crate) fn fetch_step(&mut self, env: &mut Env) {
         if self.queue.len() >= QUEUE_MOST || self.feeds.is_empty() || self.exit.is_some() {
             return;
         }
@@ -434,7 +436,7 @@ impl Worker {
     }
 
     /// One step of the worker's own loop.
-    pub fn main_step(&mut self, env: &mut Env) {
+    pub(crate) fn main_step(&mut self, env: &mut Env) {
         if !self.committer.is_ready() || self.exit.is_some() {
             return;
         }

@@ -13,7 +13,7 @@ use touchline::engine::state::{decode, encode};
 use touchline::kafka::TopicPartition;
 use touchline::model::ids::PartitionId;
 
-pub const INPUT: &str = "touchpoints";
+pub(crate) const INPUT: &str = "touchpoints";
 const WORKERS: usize = 3;
 const SESSION: i64 = 1_200;
 const REBALANCE_WITHIN: i64 = 900;
@@ -27,7 +27,7 @@ const KEYS: usize = 14;
 
 /// Faults that must happen in enough worlds; what else happens is counted, too.
 #[cfg(feature = "mutations")]
-pub const FAULTS: &[&str] = &[
+pub(crate) const FAULTS: &[&str] = &[
     "crash between commits",
     "crash before a commit",
     "crash while producing",
@@ -71,7 +71,7 @@ pub const FAULTS: &[&str] = &[
 
 /// What is special about a world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     Plain,
     ConfigSwitch,
     RepeatedFlush,
@@ -114,11 +114,11 @@ impl Scenario {
 
 /// What a world was like.
 #[derive(Debug, Default)]
-pub struct Report {
-    pub cover: BTreeMap<&'static str, u64>,
-    pub checked: usize,
-    pub commits: usize,
-    pub alerts: usize,
+pub(crate) struct Report {
+    pub(crate) cover: BTreeMap<&'static str, u64>,
+    pub(crate) checked: usize,
+    pub(crate) commits: usize,
+    pub(crate) alerts: usize,
 }
 
 struct Seat {
@@ -151,7 +151,7 @@ fn with_mutation(mutation: Option<Mutation>) {
 }
 
 /// Runs the world of a seed. The error says what is wrong with it.
-pub fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Result<Report, String> {
+pub(crate) fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Result<Report, String> {
     let mut world = World::new(seed, mutation, trace);
     with_mutation(mutation);
     let result = world.run();
@@ -210,7 +210,8 @@ impl World {
             refuse: 30 * level,
             forget: 40 * level,
         };
-        let markers = [40, 150, 500, 900][rng.below(4)];
+        broker.offsets_first = rng.permille(500);
+        let markers = [50, 150, 500, 900][rng.below(4)];
         let damage_at = rng.range(8_000, 13_000);
         let env = Env {
             broker,
@@ -465,7 +466,6 @@ impl World {
                 worker.asleep_until = env.time + env.rng.range(200, 4_500);
                 if env.rng.permille(300) {
                     env.hit("stopped, and started again under the same name");
-                    worker.replaced = true;
                     self.zombies.extend(seat.worker.take());
                     seat.back_at = env.time + env.rng.range(50, 1_500);
                 }
