@@ -5,6 +5,7 @@
 //! output, too. The same prefix and the same side inputs give the same outputs, byte for byte,
 //! whatever the batch sizes and commit points.
 
+pub mod mutation;
 pub mod progress;
 pub mod state;
 

@@ -18,5 +18,6 @@ mod readme;
 mod realsets;
 mod rollup;
 mod scenarios;
+mod sim;
 mod state;
 mod tidy;

@@ -9,6 +9,7 @@ use super::pending::{Pending, SlotId};
 pub use super::slot::Bounds;
 use super::slot::{Phase, Restored, Restoring, Slot};
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, Unframer};
+use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
 use crate::kafka::task::{
@@ -146,6 +147,8 @@ struct Flight {
     begun: Millis,
     /// Its outcome is to be found out by the committed offset of a slot that is still owned.
     unknown: bool,
+    /// How often that was asked for in vain.
+    asked: u32,
 }
 
 /// A partition as the driver may show it.
@@ -355,9 +358,9 @@ impl Core {
         bounds: Bounds,
         now: Millis,
     ) -> Result<(), Error> {
+        // The answer may be for both: what is under way, and a partition that has just come.
         if self.flight.as_ref().is_some_and(|flight| flight.unknown) {
-            self.resolve(at, committed.as_ref());
-            return Ok(());
+            self.resolve(at, committed.as_ref())?;
         }
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else { return Ok(()) };
         match &mut slot.phase {
@@ -371,7 +374,8 @@ impl Core {
             _ => return Ok(()),
         }
         if slot.task.state().is_some() {
-            let restoring = Restoring { committed, bounds, found: None, since: now, asked: 1 };
+            let restoring =
+                Restoring { committed, bounds, found: None, since: now, asked: 1, asked_at: now };
             slot.phase = Phase::Restoring(Box::new(restoring));
             self.commands.push(Command::ReadChangelog(at.clone()));
             return Ok(());
@@ -431,10 +435,11 @@ impl Core {
                 found: None,
                 since: now,
                 asked: 0,
+                asked_at: now,
             }),
         );
         let waited = Millis::from_ms(now.as_ms() - restoring.since.as_ms());
-        match slot.restored(&restoring, identity) {
+        match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
                 slot.phase = Phase::Running;
                 slot.since = now;
@@ -450,8 +455,17 @@ impl Core {
                 return Err(self.failed(at, reason.to_owned()));
             }
             Ok(Restored::AskAgain) if restoring.asked < ASK_MOST => {
-                restoring.asked += 1;
-                self.commands.push(Command::AskCommitted(at.clone()));
+                // A coordinator that moves may know nothing for seconds.
+                if now.as_ms() - restoring.asked_at.as_ms() >= ASK_EVERY.as_ms() {
+                    restoring.asked += 1;
+                    restoring.asked_at = now;
+                    self.commands.push(Command::AskCommitted(at.clone()));
+                }
+            }
+            Ok(Restored::AskAgain) if restoring.committed.is_some() => {
+                let reason = "its changelog is ahead of the committed offset, which somebody has set \
+                              back; `touchline state reset` starts anew";
+                return Err(self.failed(at, reason.to_owned()));
             }
             Ok(Restored::AskAgain) => {
                 let reason = "there is state, but no committed offset: it has expired or was deleted; \
@@ -499,7 +513,7 @@ impl Core {
             out.clear();
             out.replaying = replaying;
             let result = slot.task.record(record, out);
-            if result.is_ok() && !replaying {
+            if result.is_ok() && (!replaying || Mutation::RefoldPublishes.is_on()) {
                 self.urgent |= out.urgent;
                 self.pending.push(slot.id, out.records.drain(..));
             }
@@ -560,7 +574,8 @@ impl Core {
         if self.flight.is_some() {
             return Ok(None);
         }
-        if now.as_ms() - self.idled.as_ms() >= IDLE_CHECK.as_ms() || at_once {
+        // A flush comes to an end: letting time pass in it would give it more to flush, again and again.
+        if now.as_ms() - self.idled.as_ms() >= IDLE_CHECK.as_ms() && !at_once {
             self.idled = now;
             self.let_time_pass(now)?;
         }
@@ -586,17 +601,20 @@ impl Core {
             slot.moved = false;
             slot.commit += 1;
             let metadata = slot.metadata(identity, committer).to_string();
-            offsets.push(OffsetToCommit { at: slot.at.clone(), next, metadata });
+            if !(Mutation::IdleOffsetsLeftOut.is_on() && slot.published == Some(next)) {
+                offsets.push(OffsetToCommit { at: slot.at.clone(), next, metadata });
+            }
             slots.push((slot.id, slot.at.clone(), slot.commit, next));
         }
-        if offsets.is_empty() {
+        if slots.is_empty() {
             debug_assert!(self.pending.is_empty(), "outputs go with the offset of their partition");
             return Ok(None);
         }
         self.urgent = false;
         self.begun = now;
         let outputs = Arc::new(std::mem::take(&mut self.pending));
-        self.flight = Some(Flight { outputs: outputs.clone(), slots, begun: now, unknown: false });
+        self.flight =
+            Some(Flight { outputs: outputs.clone(), slots, begun: now, unknown: false, asked: 0 });
         Ok(Some(Transaction { outputs, offsets }))
     }
 
@@ -633,7 +651,7 @@ impl Core {
                 self.commands.push(Command::Pause(slot.at.clone()));
             }
             if sealed || slot.task.side_inputs() > before {
-                slot.must_checkpoint = true;
+                slot.must_checkpoint = !Mutation::TickWithoutCheckpoint.is_on();
                 slot.changed = true;
                 slot.moved = true;
                 self.urgent = true;
@@ -667,7 +685,7 @@ impl Core {
             state.take_dirty(&mut self.entries);
             let record = Checkpoint {
                 number: slot.checkpoint,
-                next,
+                next: slot.published.filter(|_| Mutation::TwoPositions.is_on()).unwrap_or(next),
                 clock: progress.clock,
                 watermark: progress.watermark,
                 flush: 0,
@@ -706,6 +724,11 @@ impl Core {
                 self.put_back();
                 Vec::new()
             }
+            Outcome::Unknown if Mutation::UnknownIsCommitted.is_on() => self.acknowledge(),
+            Outcome::Unknown if Mutation::UnknownIsAborted.is_on() => {
+                self.put_back();
+                Vec::new()
+            }
             Outcome::Unknown => {
                 if let Some(flight) = &mut self.flight {
                     flight.unknown = true;
@@ -739,7 +762,9 @@ impl Core {
     fn put_back(&mut self) {
         let Some(flight) = self.flight.take() else { return };
         let slots = &self.slots;
-        self.pending.put_back(&flight.outputs, |id| slots.iter().any(|slot| slot.id == id));
+        if !Mutation::AbortDropsOutputs.is_on() {
+            self.pending.put_back(&flight.outputs, |id| slots.iter().any(|slot| slot.id == id));
+        }
         for slot in &mut self.slots {
             slot.moved |= flight.slots.iter().any(|(id, ..)| *id == slot.id);
         }
@@ -747,21 +772,45 @@ impl Core {
     }
 
     /// Finds out whether the transaction of unknown outcome was committed: all of it was, or nothing.
-    fn resolve(&mut self, at: &TopicPartition, committed: Option<&Committed>) {
-        let Some(flight) = &self.flight else { return };
-        let Some((_, _, commit, _)) = flight
-            .slots
-            .iter()
-            .find(|(id, of, ..)| of == at && self.slots.iter().any(|slot| slot.id == *id))
-        else {
-            return;
+    ///
+    /// The number of the commit that the partition is at tells, if it is ours. Beyond it, or if
+    /// somebody else has committed, the partition is not ours any more and says nothing about the
+    /// others: the next one is asked.
+    fn resolve(&mut self, at: &TopicPartition, committed: Option<&Committed>) -> Result<(), Error> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let slots = &self.slots;
+        let owned = |(id, of, ..): &(SlotId, TopicPartition, u64, NextOffset)| {
+            slots.iter().find(|slot| slot.id == *id && of == at)
         };
-        let reached = committed.and_then(|c| c.metadata.as_ref()).map_or(0, |m| m.commit);
-        if reached >= *commit {
+        let found = flight.slots.iter().enumerate().find_map(|(n, s)| Some((n, owned(s)?)));
+        let Some((place, slot)) = found else { return Ok(()) };
+        let commit = flight.slots[place].2;
+        let Some(committed) = committed else {
+            // A coordinator that moves may know nothing for a while.
+            flight.asked += 1;
+            if flight.asked < ASK_MOST {
+                return Ok(());
+            }
+            if slot.published.is_none() {
+                // None was ever committed.
+                self.put_back();
+                return Ok(());
+            }
+            let reason = "its committed offset is gone, so that nobody can tell whether the last \
+                          transaction was committed; start again";
+            return Err(self.failed(at, reason.to_owned()));
+        };
+        let metadata = committed.metadata.as_ref();
+        let reached = metadata.map_or(0, |m| m.commit);
+        let is_ours = metadata.is_some_and(|m| m.committer == self.settings.committer);
+        if reached == commit && is_ours {
             self.acknowledge();
-        } else {
+        } else if reached < commit {
             self.put_back();
+        } else {
+            flight.slots.remove(place);
         }
+        Ok(())
     }
 }
 

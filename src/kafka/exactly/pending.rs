@@ -1,5 +1,6 @@
 //! Outputs that no acknowledged transaction carries yet, in order, and whose they are.
 
+use crate::engine::mutation::Mutation;
 use crate::kafka::task::OutRecord;
 
 /// Number of a slot: a partition that comes again is another one.
@@ -45,7 +46,9 @@ impl Pending {
     /// Puts what an aborted transaction carried in front again.
     pub(super) fn put_back(&mut self, aborted: &Pending, is_owned: impl Fn(SlotId) -> bool) {
         let later = std::mem::take(self);
-        for part in [aborted, &later] {
+        let parts =
+            if Mutation::AbortReorders.is_on() { [&later, aborted] } else { [aborted, &later] };
+        for part in parts {
             for (slot, records) in part.by_slot() {
                 if is_owned(slot) {
                     self.push(slot, records.iter().cloned());

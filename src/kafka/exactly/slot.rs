@@ -4,6 +4,7 @@ use super::core::{Identity, Start};
 use super::metadata::{Committed, Metadata};
 use super::pending::SlotId;
 use crate::codec::checkpoint::Checkpoint;
+use crate::engine::mutation::Mutation;
 use crate::kafka::task::{Task, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
@@ -44,6 +45,8 @@ pub(super) struct Restoring {
     pub(super) since: Millis,
     /// How often the committed offset was asked for.
     pub(super) asked: u32,
+    /// And when for the last time.
+    pub(super) asked_at: Millis,
 }
 
 /// What the end of a changelog means for a restore.
@@ -158,15 +161,25 @@ impl Slot {
         Start::At(next)
     }
 
-    /// The changelog has been read to its end. `Err` says why the state cannot be used.
+    /// The changelog has been read to its end; `open` if a transaction on it is not decided yet. `Err`
+    /// says why the state cannot be used.
     pub(super) fn restored(
         &mut self,
         restoring: &Restoring,
+        open: bool,
         identity: &Identity,
     ) -> Result<Restored, String> {
         let Restoring { committed, bounds, found, .. } = restoring;
         let (committed, found) = match (committed, found) {
+            // A coordinator may say for a moment that it knows nothing, while the only checkpoint waits
+            // for its marker: nothing is begun anew before the changelog is decided.
+            (None, None) if open && !Mutation::OpenChangelogIgnored.is_on() => {
+                return Ok(Restored::NotYet);
+            }
             (None, None) => return Ok(Restored::From(Start::Configured)),
+            (None, Some(_)) if Mutation::SilentReset.is_on() => {
+                return Ok(Restored::From(Start::Configured));
+            }
             (None, Some(_)) => return Ok(Restored::AskAgain),
             (Some(committed), found) => (committed, found),
         };
@@ -175,8 +188,14 @@ impl Slot {
             return Err(format!("offset {next} was committed by somebody else; {RESET}"));
         };
         let Some(found) = found else { return Ok(Restored::NotYet) };
-        if metadata.checkpoint > found.number || metadata.side_input > found.side_input {
+        let behind = metadata.checkpoint > found.number || metadata.side_input > found.side_input;
+        if behind && !Mutation::RestoreTooEarly.is_on() {
             return Ok(Restored::NotYet);
+        }
+        // Somebody has committed since the offset was asked for: this worker was slow, and may have
+        // lost the partition without knowing. That is no damage.
+        if found.number > metadata.checkpoint {
+            return Ok(Restored::AskAgain);
         }
         let state = self.task.state().expect("a task that is restored has state");
         fits(found, committed, *bounds, metadata, identity)?;
@@ -184,7 +203,13 @@ impl Slot {
         self.commit = metadata.commit;
         self.checkpoint = found.number;
         self.next = Some(found.next);
-        self.published = Some(next);
+        let until_end = restoring.bounds.high.max(next);
+        self.published = Some(if Mutation::DropsByMode.is_on() { until_end } else { next });
+        // A configuration or version that is new here is in force from K = C on. The first transaction
+        // under it says so: else what it published would be folded again as before.
+        let is_new = (found.fold_version, found.fingerprint)
+            != (identity.fold_version, identity.fingerprint);
+        self.must_checkpoint = is_new && !Mutation::SwitchWithoutCheckpoint.is_on();
         Ok(Restored::From(Start::At(found.next)))
     }
 }
@@ -223,7 +248,7 @@ fn fits(
             "offset {c} is committed, but the state contains everything below {k}; {RESET}"
         ));
     }
-    if k < c && k < low {
+    if k < low && !Mutation::GapIgnored.is_on() {
         return Err(format!(
             "the input from offset {k} on is needed, and its oldest record is {low}; {RESET}"
         ));
@@ -243,7 +268,7 @@ fn fits(
     }
     let same =
         (found.fold_version, found.fingerprint) == (identity.fold_version, identity.fingerprint);
-    if !same && k != c {
+    if !same && k != c && !Mutation::SwitchInRefold.is_on() {
         return Err(format!(
             "it was written by version {} of the fold under configuration {:032x}, this is version \
              {} under {:032x}, and offsets {k} to {c} have to be folded again as before; {SEAL}",

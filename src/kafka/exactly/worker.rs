@@ -42,6 +42,8 @@ pub(crate) struct ExactWorker {
     restorers: Vec<Restorer>,
     /// Partitions to read on, once the client can.
     to_read: Vec<(TopicPartition, Start)>,
+    /// Partitions whose changelog is to be read.
+    to_restore: Vec<TopicPartition>,
     started: Moment,
     told: Moment,
 }
@@ -53,9 +55,19 @@ impl ExactWorker {
         core: Core,
         committer: Committer,
     ) -> ExactWorker {
-        let (restorers, to_read) = (Vec::new(), Vec::new());
+        let (restorers, to_read, to_restore) = (Vec::new(), Vec::new(), Vec::new());
         let (started, told) = (Moment::now(), Moment::now());
-        ExactWorker { around, consumer, core, committer, restorers, to_read, started, told }
+        ExactWorker {
+            around,
+            consumer,
+            core,
+            committer,
+            restorers,
+            to_read,
+            to_restore,
+            started,
+            told,
+        }
     }
 
     fn now(&self) -> Millis {
@@ -131,11 +143,12 @@ impl ExactWorker {
         for at in partitions {
             self.core.revoke(at);
             self.to_read.retain(|(of, _)| of != at);
+            self.to_restore.retain(|of| of != at);
             self.around.shared.owned(at, false);
             self.around.monitor.goes_on(at);
             list.add_partition(&at.topic, at.partition.get());
         }
-        self.close_changelogs();
+        self.close_changelogs(partitions);
         self.around.observer.rebalanced(role, false, partitions.len());
         self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
     }
@@ -178,7 +191,8 @@ impl ExactWorker {
 
     fn obey(&mut self) -> Result<(), Error> {
         let now = self.now();
-        let (mut ask, mut restore) = (Vec::new(), Vec::new());
+        let mut restore = std::mem::take(&mut self.to_restore);
+        let mut ask = Vec::new();
         for command in self.core.commands(now) {
             match command {
                 Command::AskCommitted(at) => ask.push(at),
@@ -203,7 +217,8 @@ impl ExactWorker {
         self.read_on()
     }
 
-    fn close_changelogs(&mut self) {
+    /// Lets go of the changelogs of partitions that are gone; what the others need is kept for later.
+    fn close_changelogs(&mut self, gone: &[TopicPartition]) {
         for command in self.core.commands(self.now()) {
             match command {
                 Command::CloseChangelog(at) => {
@@ -212,7 +227,13 @@ impl ExactWorker {
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 // Asked again by the core as long as it wants to know.
                 Command::AskCommitted(at) => self.core.not_answered(&at, self.now()),
-                Command::ReadChangelog(_) | Command::Pause(_) => {}
+                Command::ReadChangelog(at) => {
+                    if !gone.contains(&at) {
+                        self.to_restore.push(at);
+                    }
+                }
+                // What a paused partition still hands out is skipped, and read again later.
+                Command::Pause(_) => {}
             }
         }
     }

@@ -1,0 +1,324 @@
+//! What should have come out: the uninterrupted fold of what was committed, followed step by step, and
+//! the comparison with what lies in the topics.
+
+use super::broker::{Broker, Entry};
+use super::env::{Env, Facts, Step};
+use super::folds::{ALERTS, FACTS, REPARTITION, WINDOWS};
+use super::worker::{self, INPUTS, ROLLUPS, changelog};
+use super::world::INPUT;
+use std::collections::{BTreeMap, VecDeque};
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
+use touchline::engine::state::Entry as StateEntry;
+use touchline::kafka::{Headers, Produced, Record, Task, TopicPartition};
+use touchline::model::ids::{Offset, PartitionId};
+use touchline::model::time::Millis;
+
+type Pair = (Vec<u8>, Vec<u8>);
+type Said = BTreeMap<TopicPartition, Vec<Pair>>;
+
+/// The uninterrupted fold of one partition.
+struct Reference {
+    stage: usize,
+    at: TopicPartition,
+    task: Box<dyn Task>,
+    config: u64,
+    next: i64,
+    ticks: u64,
+    ticked: i64,
+    said: Said,
+    inputs: usize,
+}
+
+impl Reference {
+    fn new(stage: usize, at: TopicPartition) -> Reference {
+        let task = worker::task(stage, at.partition, 1, 1);
+        let (next, ticks, ticked) = (0, 0, 0);
+        Reference { stage, at, task, config: 1, next, ticks, ticked, said: Said::new(), inputs: 0 }
+    }
+
+    fn take(&mut self, out: Produced, broker: &Broker) {
+        for record in out.records {
+            let count = broker.topics[&record.topic].logs.len() as i32;
+            let at = TopicPartition {
+                partition: record.partition.unwrap_or_else(|| {
+                    let hash = touchline::codec::murmur2::murmur2(
+                        record.key.as_deref().unwrap_or_default(),
+                    );
+                    PartitionId::new((hash & 0x7fff_ffff) as i32 % count)
+                }),
+                topic: record.topic,
+            };
+            let pair = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+            self.said.entry(at).or_default().push(pair);
+        }
+    }
+
+    fn record(&mut self, offset: i64, entry: &Entry, broker: &Broker) -> Result<(), String> {
+        let record = Record {
+            topic: &self.at.topic,
+            partition: self.at.partition,
+            offset: Offset::new(offset),
+            timestamp: entry.timestamp,
+            timestamp_is_append: true,
+            key: entry.key.as_deref(),
+            value: entry.value.as_deref(),
+            headers: Headers::NONE,
+        };
+        let mut out = Produced::default();
+        let failed =
+            |e| format!("{} offset {offset} was committed, but it stops with {e:?}", self.at);
+        self.task.record(&record, &mut out).map_err(failed)?;
+        self.ticked = 0;
+        self.inputs += 1;
+        self.take(out, broker);
+        Ok(())
+    }
+
+    fn tick(&mut self, advance: i64, broker: &Broker) {
+        let mut out = Produced::default();
+        self.ticked += advance;
+        self.task.idle(Millis::from_ms(self.ticked), true, &mut out).expect("no fault here");
+        self.ticks += 1;
+        self.take(out, broker);
+    }
+
+    fn switch(&mut self, config: u64) {
+        let entries = entries(&mut *self.task);
+        self.task = worker::task(self.stage, self.at.partition, 1, config);
+        self.config = config;
+        self.ticked = 0;
+        let state = self.task.state().expect("it has one");
+        for entry in entries {
+            state.restore(&entry.key, entry.value.as_deref()).expect("just written");
+        }
+        state.restored().expect("complete");
+    }
+
+    fn follow(&mut self, step: &Step, broker: &Broker) -> Result<(), String> {
+        let at = &step.at;
+        if step.next < self.next {
+            return Err(format!("{at}: offset {} is committed after {}", step.next, self.next));
+        }
+        if step.config != self.config {
+            self.switch(step.config);
+        }
+        let mut ticks: VecDeque<_> = step.ticks.iter().filter(|t| t.0 > self.ticks).collect();
+        let log = broker.log(at);
+        while self.next <= step.next {
+            while ticks.front().is_some_and(|(_, _, position)| *position <= self.next) {
+                let (number, advance, _) = ticks.pop_front().expect("just seen");
+                if *number != self.ticks + 1 {
+                    return Err(format!("{at}: tick {number} follows {}", self.ticks));
+                }
+                self.tick(*advance, broker);
+            }
+            if self.next == step.next {
+                break;
+            }
+            let offset = self.next;
+            self.next += 1;
+            if let Some(entry) = log.entries.get(offset as usize).and_then(Option::as_ref)
+                && broker.is_visible(entry)
+            {
+                let entry = entry.clone();
+                self.record(offset, &entry, broker)?;
+            }
+        }
+        let said = step.metadata.side_input;
+        if said != self.ticks {
+            return Err(format!("{at}: tick {said} is committed, {} are known", self.ticks));
+        }
+        Ok(())
+    }
+}
+
+fn entries(task: &mut dyn Task) -> Vec<StateEntry> {
+    let state = task.state().expect("it has one");
+    let mut all = Vec::new();
+    state.mark_all();
+    state.take_dirty(&mut all);
+    all.retain(|entry| entry.value.is_some());
+    all.sort();
+    all
+}
+
+/// The judge of a world.
+pub(crate) struct Oracle {
+    references: Vec<Reference>,
+}
+
+/// Topics that a stage writes.
+const WRITES: [&[&str]; 2] = [&[FACTS, REPARTITION], &[WINDOWS, ALERTS]];
+
+impl Oracle {
+    pub(crate) fn new() -> Oracle {
+        let mut references = Vec::new();
+        for (stage, topic, count) in [(0, INPUT, INPUTS), (1, REPARTITION, ROLLUPS)] {
+            for partition in 0..count {
+                let at = TopicPartition::new(topic, PartitionId::new(partition));
+                references.push(Reference::new(stage, at));
+            }
+        }
+        Oracle { references }
+    }
+
+    /// A transaction was committed.
+    pub(crate) fn follow(&mut self, facts: &Facts, broker: &Broker) -> Result<(), String> {
+        for step in &facts.steps {
+            let reference = self.references.iter_mut().find(|r| r.at == step.at);
+            reference.ok_or("an offset of an unknown partition")?.follow(step, broker)?;
+        }
+        Ok(())
+    }
+
+    /// Every output topic holds what was said, record for record and in order per input partition.
+    pub(crate) fn check_topics(&self, broker: &Broker) -> Result<usize, String> {
+        let mut checked = 0;
+        for (stage, topics) in WRITES.iter().enumerate() {
+            for topic in *topics {
+                for partition in 0..broker.topics[*topic].logs.len() {
+                    let at = TopicPartition::new(topic, PartitionId::new(partition as i32));
+                    checked += self.check_partition(stage, &at, broker)?;
+                }
+            }
+        }
+        Ok(checked)
+    }
+
+    fn check_partition(
+        &self,
+        stage: usize,
+        at: &TopicPartition,
+        broker: &Broker,
+    ) -> Result<usize, String> {
+        let mut expected: Vec<(&TopicPartition, VecDeque<&Pair>)> = self
+            .references
+            .iter()
+            .filter(|r| r.stage == stage)
+            .map(|r| (&r.at, r.said.get(at).map_or_else(VecDeque::new, |s| s.iter().collect())))
+            .collect();
+        let mut checked = 0;
+        for (offset, entry) in broker.committed(at).filter(|(_, e)| !e.injected) {
+            let pair =
+                (entry.key.clone().unwrap_or_default(), entry.value.clone().unwrap_or_default());
+            let from = expected.iter_mut().find(|(_, queue)| queue.front() == Some(&&pair));
+            let Some((_, queue)) = from else {
+                let next: Vec<String> = expected
+                    .iter()
+                    .filter_map(|(of, q)| Some(format!("{of}: {}", show(q.front()?))))
+                    .collect();
+                return Err(format!(
+                    "{at} offset {offset} holds {}, due is one of {next:?}",
+                    show(&pair)
+                ));
+            };
+            queue.pop_front();
+            checked += 1;
+        }
+        match expected.iter().find_map(|(of, q)| Some((of, q.len(), q.front()?))) {
+            Some((of, n, first)) => {
+                Err(format!("{at} lacks {n} records of {of}, the first is {}", show(first)))
+            }
+            None => Ok(checked),
+        }
+    }
+
+    /// The changelogs hold the state of the uninterrupted fold, at the committed offset.
+    pub(crate) fn check_states(&mut self, broker: &Broker) -> Result<(), String> {
+        for reference in &mut self.references {
+            let (stage, partition) = (reference.stage, reference.at.partition);
+            let log = TopicPartition { topic: changelog(stage), partition };
+            let mut task = worker::task(stage, partition, 1, reference.config);
+            let state = task.state().expect("it has one");
+            let mut unframer = Unframer::default();
+            let mut last = None;
+            for (_, entry) in broker.committed(&log) {
+                let key = entry.key.as_deref().unwrap_or_default();
+                let value = entry.value.as_deref();
+                if key == CHECKPOINT_KEY {
+                    last = unframer.checkpoint(value.unwrap_or_default()).ok();
+                } else {
+                    let value = value.map(|v| unframer.entry(v).expect("ours"));
+                    state.restore(key, value.as_deref()).map_err(|e| e.to_string())?;
+                }
+            }
+            state.restored().map_err(|e| e.to_string())?;
+            let Some(last) = last else { continue };
+            let at = &reference.at;
+            if last.next.get() != reference.next {
+                let (k, c) = (last.next, reference.next);
+                return Err(format!("{at}: a clean stop left K {k} and C {c}"));
+            }
+            if entries(&mut *task) != entries(&mut *reference.task) {
+                return Err(format!("{at}: the changelog holds another state than was folded"));
+            }
+        }
+        Ok(())
+    }
+
+    /// From the first input to the last output: per key and in order, whatever the interleaving.
+    pub(crate) fn check_whole(&self, broker: &Broker) -> Result<(), String> {
+        let mut expected: BTreeMap<(TopicPartition, Vec<u8>), Vec<Vec<u8>>> = BTreeMap::new();
+        let mut add = |said: &Said| {
+            for (at, pairs) in said.iter().filter(|(at, _)| *at.topic != *REPARTITION) {
+                for (key, value) in pairs {
+                    let of = expected.entry((at.clone(), key.clone())).or_default();
+                    of.push(value.clone());
+                }
+            }
+        };
+        let first: Vec<&Reference> = self.references.iter().filter(|r| r.stage == 0).collect();
+        first.iter().for_each(|r| add(&r.said));
+        for partition in 0..ROLLUPS {
+            let at = TopicPartition::new(REPARTITION, PartitionId::new(partition));
+            let mut second = Reference::new(1, at.clone());
+            // One interleaving of many: all of a partition, then all of the next.
+            let pairs = first.iter().flat_map(|r| r.said.get(&at).into_iter().flatten());
+            for (offset, (key, value)) in pairs.enumerate() {
+                let entry = Entry {
+                    key: Some(key.clone()),
+                    value: Some(value.clone()),
+                    timestamp: 0,
+                    txn: None,
+                    is_marker: false,
+                    injected: false,
+                };
+                second.record(offset as i64, &entry, broker)?;
+            }
+            add(&second.said);
+        }
+        let mut found: BTreeMap<(TopicPartition, Vec<u8>), Vec<Vec<u8>>> = BTreeMap::new();
+        for topic in [FACTS, WINDOWS, ALERTS] {
+            for partition in 0..broker.topics[topic].logs.len() {
+                let at = TopicPartition::new(topic, PartitionId::new(partition as i32));
+                for (_, entry) in broker.committed(&at) {
+                    let key = entry.key.clone().unwrap_or_default();
+                    let of = found.entry((at.clone(), key)).or_default();
+                    of.push(entry.value.clone().unwrap_or_default());
+                }
+            }
+        }
+        if expected != found {
+            let wrong = expected.iter().find(|(k, v)| found.get(*k) != Some(*v));
+            let wrong = wrong.map(|((at, key), _)| format!("{at} key {}", key.escape_ascii()));
+            return Err(format!("end to end: other records than in one go, first in {wrong:?}"));
+        }
+        Ok(())
+    }
+
+    /// Every record that came in was folded, once.
+    pub(crate) fn check_conservation(&self, env: &Env) -> Result<(), String> {
+        for reference in self.references.iter().filter(|r| r.stage == 0) {
+            let came = env.broker.committed(&reference.at).count();
+            if came != reference.inputs {
+                let at = &reference.at;
+                return Err(format!("{at}: {came} records came, {} are folded", reference.inputs));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show((key, value): &Pair) -> String {
+    format!("{} = {}", key.escape_ascii(), value.escape_ascii())
+}

@@ -1,0 +1,788 @@
+//! One worker: drives the decisions of the product's core as the worker on Kafka does, step by step,
+//! so that anything can happen in between.
+
+use super::committer::{Committer, Job};
+use super::env::{Env, Facts, Step};
+use super::folds;
+use super::group::{Beat, MemberId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
+use touchline::engine::mutation::Mutation;
+use touchline::engine::state::Checkpointed;
+use touchline::kafka::exactly::core::{
+    Bounds, Command, Core, Folded, Identity, OffsetToCommit, Settings, Start, Transaction,
+};
+use touchline::kafka::exactly::metadata::Committed;
+use touchline::kafka::{
+    Error, Headers, Produced, Record, Task, TaskError, TaskFactory, TopicPartition,
+};
+use touchline::model::ids::{NextOffset, Offset, PartitionId};
+use touchline::model::time::Millis;
+
+/// How long a revocation may wait for its last transaction.
+const FLUSH_WITHIN: i64 = 2_500;
+const QUEUE_MOST: usize = 80;
+pub(crate) const INPUTS: i32 = 3;
+pub(crate) const ROLLUPS: i32 = 2;
+
+/// What a process runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) stage: usize,
+    pub(crate) txn_id: String,
+    pub(crate) config: u64,
+    pub(crate) generation: u64,
+    /// As the process found it when it started.
+    pub(crate) topic_id: u64,
+    pub(crate) input_partitions: i32,
+}
+
+/// Name of the changelog of a stage.
+pub(crate) fn changelog(stage: usize) -> Arc<str> {
+    ["visits.changelog", "totals.changelog"][stage].into()
+}
+
+/// A fresh task.
+pub(crate) fn task(
+    stage: usize,
+    partition: PartitionId,
+    generation: u64,
+    config: u64,
+) -> Box<dyn Task> {
+    match stage {
+        0 => Box::new(folds::Visits::new(partition, generation, ROLLUPS, config)),
+        _ => Box::new(folds::Totals::new(partition, generation, INPUTS as usize)),
+    }
+}
+
+/// Ticks that a task took: number and how far the clock went.
+type Ticks = Arc<Mutex<Vec<(u64, i64)>>>;
+
+struct Factory {
+    plan: Plan,
+    ticks: Mutex<BTreeMap<PartitionId, Ticks>>,
+    busy: Arc<Mutex<bool>>,
+}
+
+impl TaskFactory for Factory {
+    fn create(&self, _: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
+        let Plan { stage, generation, config, .. } = self.plan;
+        let ticks = Ticks::default();
+        self.ticks.lock().expect("one thread").insert(partition, ticks.clone());
+        let inner = task(stage, partition, generation, config);
+        Ok(Box::new(Watched { inner, ticks, ticked: 0, busy: self.busy.clone() }))
+    }
+}
+
+/// A task whose ticks are written down, and that waits when it is told to.
+struct Watched {
+    inner: Box<dyn Task>,
+    ticks: Ticks,
+    ticked: i64,
+    busy: Arc<Mutex<bool>>,
+}
+
+impl Task for Watched {
+    fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        if *self.busy.lock().expect("one thread") {
+            return Err(TaskError::Retry { reason: "the registry is down".to_owned() });
+        }
+        self.ticked = 0;
+        self.inner.record(record, out)
+    }
+
+    fn idle(
+        &mut self,
+        waited: Millis,
+        caught_up: bool,
+        out: &mut Produced,
+    ) -> Result<(), TaskError> {
+        let before = self.inner.side_inputs();
+        self.inner.idle(waited, caught_up, out)?;
+        let number = self.inner.side_inputs();
+        if number > before {
+            let advance = waited.as_ms() - self.ticked;
+            self.ticked = waited.as_ms();
+            self.ticks.lock().expect("one thread").push((number, advance));
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
+        self.inner.seal(out)
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Checkpointed> {
+        self.inner.state()
+    }
+
+    fn side_inputs(&self) -> u64 {
+        self.inner.side_inputs()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Assign(BTreeSet<TopicPartition>),
+    Revoke(BTreeSet<TopicPartition>, bool),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Membership {
+    Out,
+    Joining,
+    Stable,
+}
+
+/// The client's part of the group protocol, which goes on beside the worker's loop.
+struct Client {
+    state: Membership,
+    id: Option<MemberId>,
+    /// As of the last time that the group was in order.
+    metadata: Option<(MemberId, u64)>,
+    owned: BTreeSet<TopicPartition>,
+    changes: VecDeque<Change>,
+    rejoin: bool,
+}
+
+/// One partition of the input, as the client reads it.
+struct Feed {
+    at: i64,
+    paused: bool,
+    told_end: i64,
+    topic_id: u64,
+}
+
+enum Event {
+    Record { at: TopicPartition, offset: i64, key: Option<Vec<u8>>, value: Option<Vec<u8>> },
+    End { at: TopicPartition, next: i64 },
+    Failed { at: TopicPartition },
+}
+
+impl Event {
+    fn at(&self) -> &TopicPartition {
+        match self {
+            Event::Record { at, .. } | Event::End { at, .. } | Event::Failed { at } => at,
+        }
+    }
+}
+
+struct Restorer {
+    at: TopicPartition,
+    next: i64,
+    end: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pc {
+    Serve,
+    Report,
+    Obey,
+    Answers,
+    Restore,
+    Fold,
+    Begin,
+}
+
+struct Flush {
+    since: i64,
+    /// `None`: the worker leaves afterwards.
+    change: Option<BTreeSet<TopicPartition>>,
+}
+
+/// Why a worker is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Clean,
+    Failed(String),
+}
+
+type Answer = (TopicPartition, Option<(Option<Committed>, Bounds)>);
+
+/// A worker in its process.
+pub(crate) struct Worker {
+    pub(crate) plan: Plan,
+    pub(crate) exit: Option<Exit>,
+    /// Stopped by a signal until then.
+    pub(crate) asleep_until: i64,
+    pub(crate) committer: Committer,
+    core: Core,
+    factory: Arc<Factory>,
+    client: Client,
+    feeds: BTreeMap<TopicPartition, Feed>,
+    queue: VecDeque<Event>,
+    restorers: Vec<Restorer>,
+    to_read: Vec<(TopicPartition, Start)>,
+    to_restore: Vec<TopicPartition>,
+    answers: Vec<Answer>,
+    flush: Option<Flush>,
+    pc: Pc,
+    stopping: bool,
+    born: i64,
+    /// Speed of its clock, per thousand, and what it has jumped.
+    rate: i64,
+    jumped: i64,
+}
+
+impl Worker {
+    pub(crate) fn new(plan: Plan, env: &mut Env) -> Worker {
+        let factory =
+            Arc::new(Factory { plan: plan.clone(), ticks: Mutex::default(), busy: Arc::default() });
+        let settings = Settings {
+            role: ["visits", "totals"][plan.stage],
+            committer: plan.txn_id.as_str().into(),
+            changelog: Some(changelog(plan.stage)),
+            identity: Identity {
+                generation: plan.generation,
+                topic_id: plan.topic_id.to_string().into(),
+                fold_version: 1,
+                fingerprint: u128::from(plan.config),
+                input_partitions: plan.input_partitions,
+            },
+            commit_interval: Millis::from_ms(100),
+            checkpoint_interval: Millis::from_ms(1_500),
+            in_flight_bytes: 6_000,
+        };
+        Worker {
+            exit: None,
+            asleep_until: 0,
+            committer: Committer::new(&plan.txn_id, plan.stage),
+            core: Core::new(settings, factory.clone()),
+            factory,
+            client: Client {
+                state: Membership::Out,
+                id: None,
+                metadata: None,
+                owned: BTreeSet::new(),
+                changes: VecDeque::new(),
+                rejoin: false,
+            },
+            feeds: BTreeMap::new(),
+            queue: VecDeque::new(),
+            restorers: Vec::new(),
+            to_read: Vec::new(),
+            to_restore: Vec::new(),
+            answers: Vec::new(),
+            flush: None,
+            pc: Pc::Serve,
+            stopping: false,
+            born: env.time,
+            rate: 980 + env.rng.below(41) as i64,
+            jumped: env.rng.range(0, 10_000_000),
+            plan,
+        }
+    }
+
+    pub(crate) fn jump_clock(&mut self, by: i64) {
+        self.jumped += by;
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    pub(crate) fn is_idle_owner(&self) -> bool {
+        self.core.is_quiet() && self.core.partitions().any(|p| p.caught_up)
+    }
+
+    /// Partitions that it believes to own and does not.
+    pub(crate) fn has_lost_something(&self, env: &Env) -> bool {
+        let group = &env.groups[self.plan.stage];
+        self.core.partitions().any(|p| group.owner(p.at) != self.client.id)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let slots: Vec<String> =
+            self.core.partitions().map(|p| format!("{} {:?} {p:?}", p.at, p.next)).collect();
+        format!(
+            "{} exit {:?} {:?} {:?} quiet {} flying {} flushing {} changes {} job {:?}\n  {}",
+            self.plan.txn_id,
+            self.exit,
+            self.pc,
+            self.client.state,
+            self.core.is_quiet(),
+            self.core.is_flying(),
+            self.flush.is_some(),
+            self.client.changes.len(),
+            self.committer.job.as_ref().map(|(_, step)| step),
+            slots.join("\n  "),
+        )
+    }
+
+    fn now(&self, env: &Env) -> Millis {
+        Millis::from_ms((env.time - self.born) * self.rate / 1_000 + self.jumped)
+    }
+
+    fn topic(&self, env: &Env) -> u64 {
+        let topic = [super::world::INPUT, folds::REPARTITION][self.plan.stage];
+        env.broker.topics[topic].id
+    }
+
+    /// The client's background threads: group protocol.
+    pub(crate) fn client_step(&mut self, env: &mut Env) {
+        if !self.committer.is_ready() || self.exit.is_some() {
+            return;
+        }
+        let now = env.time;
+        let group = &mut env.groups[self.plan.stage];
+        let client = &mut self.client;
+        // The client joins again when the worker has answered.
+        let answered = client.changes.is_empty() && self.flush.is_none();
+        match client.state {
+            Membership::Out => {
+                if answered && !self.stopping {
+                    client.id = Some(group.join(None, &client.owned, now));
+                    client.state = Membership::Joining;
+                }
+            }
+            Membership::Joining => {
+                let id = client.id.expect("joined before");
+                match group.sync(id) {
+                    Ok(None) => {
+                        if group.beat(id, now) == Beat::Rejoin {
+                            group.join(Some(id), &client.owned, now);
+                        }
+                    }
+                    Ok(Some((generation, given))) => {
+                        client.metadata = Some((id, generation));
+                        client.state = Membership::Stable;
+                        client.rejoin = false;
+                        let gone: BTreeSet<_> = client.owned.difference(&given).cloned().collect();
+                        let new: BTreeSet<_> = given.difference(&client.owned).cloned().collect();
+                        if !gone.is_empty() {
+                            client.rejoin = true;
+                            client.changes.push_back(Change::Revoke(gone, false));
+                        }
+                        if !new.is_empty() {
+                            client.owned.extend(new.iter().cloned());
+                            client.changes.push_back(Change::Assign(new));
+                        }
+                    }
+                    Err(_) => self.lose(env),
+                }
+            }
+            Membership::Stable => {
+                let id = client.id.expect("joined before");
+                match group.beat(id, now) {
+                    Beat::Unknown => self.lose(env),
+                    Beat::Rejoin if answered => {
+                        group.join(Some(id), &client.owned, now);
+                        client.state = Membership::Joining;
+                    }
+                    Beat::Fine if client.rejoin && answered => {
+                        group.join(Some(id), &client.owned, now);
+                        client.state = Membership::Joining;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, env: &mut Env) {
+        let client = &mut self.client;
+        client.state = Membership::Out;
+        client.id = None;
+        client.rejoin = false;
+        env.hit("membership lost");
+        if !client.owned.is_empty() {
+            let all = client.owned.clone();
+            client.changes.push_back(Change::Revoke(all, true));
+        }
+    }
+
+    /// The client's background threads: fetches.
+    pub(crate) fn fetch_step(&mut self, env: &mut Env) {
+        if self.queue.len() >= QUEUE_MOST || self.feeds.is_empty() || self.exit.is_some() {
+            return;
+        }
+        let topic_id = self.topic(env);
+        let place = env.rng.below(self.feeds.len());
+        let count = 1 + env.rng.below(20);
+        let (at, feed) = self.feeds.iter_mut().nth(place).expect("counted");
+        if feed.paused {
+            return;
+        }
+        let log = env.broker.log(at);
+        if feed.at < log.low && Mutation::GapIgnored.is_on() {
+            feed.at = log.low;
+        }
+        if feed.at < log.low || feed.at > log.high() || feed.topic_id != topic_id {
+            self.queue.push_back(Event::Failed { at: at.clone() });
+            return;
+        }
+        let stable = log.stable();
+        for _ in 0..count {
+            while feed.at < stable {
+                let entry = log.entries[feed.at as usize].as_ref();
+                if let Some(entry) = entry.filter(|entry| env.broker.is_visible(entry)) {
+                    self.queue.push_back(Event::Record {
+                        at: at.clone(),
+                        offset: feed.at,
+                        key: entry.key.clone(),
+                        value: entry.value.clone(),
+                    });
+                    feed.at += 1;
+                    break;
+                }
+                feed.at += 1;
+            }
+        }
+        if feed.at == stable && feed.told_end != stable {
+            feed.told_end = stable;
+            self.queue.push_back(Event::End { at: at.clone(), next: stable });
+        }
+    }
+
+    /// One step of the worker's own loop.
+    pub(crate) fn main_step(&mut self, env: &mut Env) {
+        if !self.committer.is_ready() || self.exit.is_some() {
+            return;
+        }
+        let result = if self.flush.is_some() { self.flush_step(env) } else { self.round(env) };
+        if let Err(error) = result {
+            env.tell(|| format!("{} fails: {error}", self.plan.txn_id));
+            self.exit = Some(Exit::Failed(error));
+        }
+    }
+
+    fn round(&mut self, env: &mut Env) -> Result<(), String> {
+        let now = self.now(env);
+        match self.pc {
+            Pc::Serve => {
+                self.pc = Pc::Report;
+                self.serve(env)?;
+            }
+            Pc::Report => {
+                self.pc = Pc::Obey;
+                self.take_report(env)?;
+                if self.stopping {
+                    self.start_flush(None, env);
+                }
+            }
+            Pc::Obey => {
+                self.pc = Pc::Answers;
+                self.obey(env);
+            }
+            Pc::Answers => {
+                self.pc = Pc::Restore;
+                for (at, answer) in std::mem::take(&mut self.answers) {
+                    match answer {
+                        Some((committed, bounds)) => {
+                            self.core.committed(&at, committed, bounds, now).map_err(say)?;
+                        }
+                        None => self.core.not_answered(&at, now),
+                    }
+                }
+                self.read_on(env);
+            }
+            Pc::Restore => {
+                self.pc = Pc::Fold;
+                self.restore(env)?;
+            }
+            Pc::Fold => {
+                self.pc = Pc::Begin;
+                self.fold(env)?;
+            }
+            Pc::Begin => {
+                self.pc = Pc::Serve;
+                self.begin(false, env)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, env: &mut Env) -> Result<(), String> {
+        while let Some(change) = self.client.changes.pop_front() {
+            if !self.queue.is_empty() {
+                env.hit("rebalance in the middle of a batch");
+            }
+            if !self.restorers.is_empty() {
+                env.hit("rebalance in the middle of a restore");
+            }
+            if let Some((job, _)) = &self.committer.job
+                && job.facts.has_checkpoint
+            {
+                env.hit("rebalance in the middle of a checkpoint");
+            }
+            match change {
+                Change::Assign(partitions) => {
+                    let topic_id = self.topic(env);
+                    for at in partitions {
+                        self.core.assign(at.clone(), self.now(env)).map_err(say)?;
+                        let feed = Feed { at: 0, paused: true, told_end: -1, topic_id };
+                        self.feeds.insert(at, feed);
+                    }
+                }
+                Change::Revoke(partitions, true) => self.give_up(&partitions, env),
+                Change::Revoke(partitions, false) => {
+                    self.start_flush(Some(partitions), env);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_flush(&mut self, change: Option<BTreeSet<TopicPartition>>, env: &mut Env) {
+        let partitions: Vec<TopicPartition> = match &change {
+            Some(partitions) => partitions.iter().cloned().collect(),
+            None => self.core.partitions().map(|p| p.at.clone()).collect(),
+        };
+        self.core.checkpoint(&partitions);
+        self.flush = Some(Flush { since: env.time, change });
+    }
+
+    fn flush_step(&mut self, env: &mut Env) -> Result<(), String> {
+        self.take_report(env)?;
+        let done = !self.core.is_flying() && !self.begin(true, env)? && self.core.is_quiet();
+        let flush = self.flush.as_ref().expect("only called while flushing");
+        if !done && env.time <= flush.since + FLUSH_WITHIN {
+            return Ok(());
+        }
+        if !done {
+            env.hit("partitions given up without a last commit");
+        }
+        let flush = self.flush.take().expect("just seen");
+        match flush.change {
+            Some(partitions) => self.give_up(&partitions, env),
+            None => {
+                if let Some(id) = self.client.id {
+                    env.groups[self.plan.stage].leave(id, env.time);
+                }
+                self.exit = Some(Exit::Clean);
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, partitions: &BTreeSet<TopicPartition>, env: &mut Env) {
+        for at in partitions {
+            self.core.revoke(at);
+            self.to_read.retain(|(of, _)| of != at);
+            self.to_restore.retain(|of| of != at);
+            self.feeds.remove(at);
+            self.queue.retain(|event| event.at() != at);
+            self.client.owned.remove(at);
+        }
+        let now = self.now(env);
+        for command in self.core.commands(now) {
+            match command {
+                Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
+                Command::Read(at, start) => self.to_read.push((at, start)),
+                Command::AskCommitted(at) => self.core.not_answered(&at, now),
+                Command::ReadChangelog(at) => self.to_restore.push(at),
+                Command::Pause(_) => {}
+            }
+        }
+        self.to_restore.retain(|at| self.core.partitions().any(|p| p.at == at));
+    }
+
+    fn take_report(&mut self, env: &mut Env) -> Result<(), String> {
+        if !self.core.is_flying() {
+            return Ok(());
+        }
+        if let Some(report) = self.committer.report.take() {
+            let done = self.core.finished(report?);
+            env.tell(|| format!("{} finished {done:?}", self.plan.txn_id));
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, env: &mut Env) {
+        let mut restore = std::mem::take(&mut self.to_restore);
+        let mut ask = Vec::new();
+        for command in self.core.commands(self.now(env)) {
+            match command {
+                Command::AskCommitted(at) => ask.push(at),
+                Command::ReadChangelog(at) => restore.push(at),
+                Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
+                Command::Read(at, start) => self.to_read.push((at, start)),
+                Command::Pause(at) => {
+                    self.to_read.retain(|(of, _)| *of != at);
+                    self.queue.retain(|event| *event.at() != at);
+                    if let Some(feed) = self.feeds.get_mut(&at) {
+                        feed.paused = true;
+                    }
+                    env.hit("task waits");
+                }
+            }
+        }
+        for at in restore {
+            self.restorers.push(Restorer { at, next: 0, end: None });
+        }
+        self.answers = ask.into_iter().map(|at| self.ask(at, env)).collect();
+    }
+
+    fn ask(&mut self, at: TopicPartition, env: &mut Env) -> Answer {
+        let odds = env.odds;
+        if env.rng.permille(odds.refuse) {
+            env.hit("question not answered");
+            return (at, None);
+        }
+        let Ok(found) = env.broker.stable_offset(self.plan.stage, &at).map(Option::<&_>::cloned)
+        else {
+            env.hit("committed offset not stable");
+            return (at, None);
+        };
+        let mut committed = found.map(|(next, text)| Committed {
+            next: NextOffset::new(next),
+            metadata: text.parse().ok(),
+        });
+        if committed.is_some() && env.rng.permille(odds.forget) {
+            env.hit("coordinator knows no offset for a moment");
+            committed = None;
+        }
+        let log = env.broker.log(&at);
+        let low = NextOffset::new(log.low);
+        let bounds = Bounds { low, high: NextOffset::new(log.stable()) };
+        (at, Some((committed, bounds)))
+    }
+
+    fn read_on(&mut self, env: &mut Env) {
+        for (at, start) in std::mem::take(&mut self.to_read) {
+            if env.rng.permille(env.odds.refuse) {
+                self.to_read.push((at, start));
+                continue;
+            }
+            let low = env.broker.log(&at).low;
+            let Some(feed) = self.feeds.get_mut(&at) else { continue };
+            feed.at = match start {
+                Start::At(next) => next.get(),
+                Start::Configured => low,
+            };
+            feed.paused = false;
+            feed.told_end = -1;
+            self.queue.retain(|event| *event.at() != at);
+        }
+    }
+
+    fn restore(&mut self, env: &mut Env) -> Result<(), String> {
+        let now = self.now(env);
+        let topic = changelog(self.plan.stage);
+        for restorer in &mut self.restorers {
+            let at = TopicPartition { topic: topic.clone(), partition: restorer.at.partition };
+            let log = env.broker.log(&at);
+            let (stable, high) = (log.stable(), log.high());
+            restorer.next = restorer.next.max(log.low);
+            let count = 5 + env.rng.below(60);
+            for _ in 0..count {
+                let Some(entry) =
+                    log.entries.get(restorer.next as usize).filter(|_| restorer.next < stable)
+                else {
+                    break;
+                };
+                restorer.next += 1;
+                if let Some(entry) = entry.as_ref().filter(|e| env.broker.is_visible(e)) {
+                    restorer.end = None;
+                    let key = entry.key.as_deref().unwrap_or_default();
+                    self.core.entry(&restorer.at, key, entry.value.as_deref()).map_err(say)?;
+                }
+            }
+            if restorer.next >= stable {
+                restorer.end = Some(stable);
+                if high > stable {
+                    env.hit("changelog not stable at a restore");
+                }
+            }
+        }
+        for restorer in &self.restorers {
+            let Some(end) = restorer.end else { continue };
+            let at = TopicPartition { topic: topic.clone(), partition: restorer.at.partition };
+            let open = env.broker.log(&at).high() > end;
+            self.core.changelog_end(&restorer.at, open, now).map_err(say)?;
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, env: &mut Env) -> Result<(), String> {
+        if !self.core.has_room() {
+            env.hit("no room");
+            return self.take_report(env);
+        }
+        *self.factory.busy.lock().expect("one thread") =
+            self.plan.stage == 0 && env.time < env.waits_until;
+        let now = self.now(env);
+        let count = (1 + env.rng.below(25)).min(self.queue.len());
+        for event in self.queue.drain(..count).collect::<Vec<_>>() {
+            match event {
+                Event::Record { at, offset, key, value } => {
+                    let record = Record {
+                        topic: &at.topic,
+                        partition: at.partition,
+                        offset: Offset::new(offset),
+                        timestamp: env.time,
+                        timestamp_is_append: true,
+                        key: key.as_deref(),
+                        value: value.as_deref(),
+                        headers: Headers::NONE,
+                    };
+                    if self.core.record(&record, now).map_err(say)? == Folded::Waits {
+                        env.hit("task asks for a retry");
+                    }
+                }
+                Event::End { at, next } => {
+                    self.core.end_of_partition(&at, NextOffset::new(next));
+                }
+                Event::Failed { at } => return Err(format!("{at}: out of range")),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, at_once: bool, env: &mut Env) -> Result<bool, String> {
+        let now = self.now(env);
+        let Some(transaction) = self.core.begin(now, at_once).map_err(say)? else {
+            return Ok(false);
+        };
+        let (member, generation) = self.client.metadata.ok_or("the consumer has no group")?;
+        let facts = self.facts(&transaction);
+        env.tell(|| format!("{} begins {:?}", self.plan.txn_id, facts.steps));
+        if facts.steps.iter().any(|s| !s.ticks.is_empty()) && self.has_lost_something(env) {
+            env.hit("idle zombie ticks");
+        }
+        self.committer.submit(Job { transaction, member, generation, facts });
+        Ok(true)
+    }
+
+    fn facts(&self, transaction: &Transaction) -> Facts {
+        let mut checkpoints: BTreeMap<PartitionId, Vec<(u64, i64)>> = BTreeMap::new();
+        let mut unframer = Unframer::default();
+        for record in transaction.outputs() {
+            if record.key.as_deref() == Some(CHECKPOINT_KEY) {
+                let value = record.value.as_deref().unwrap_or_default();
+                let found = unframer.checkpoint(value).expect("just framed");
+                let partition = record.partition.expect("checkpoints name it");
+                let of = checkpoints.entry(partition).or_default();
+                of.push((found.side_input, found.next.get()));
+            }
+        }
+        let has_checkpoint = !checkpoints.is_empty();
+        let step = |offset: &OffsetToCommit| {
+            let ticks = self.factory.ticks.lock().expect("one thread");
+            let ticks = ticks.get(&offset.at.partition).cloned().unwrap_or_default();
+            let ticks = ticks.lock().expect("one thread").clone();
+            let none = Vec::new();
+            let known = checkpoints.get(&offset.at.partition).unwrap_or(&none);
+            // Ticks of earlier transactions have no checkpoint here with exactly their number.
+            let placed = ticks.iter().filter_map(|(number, advance)| {
+                let (_, next) = known.iter().find(|(side_input, _)| side_input == number)?;
+                Some((*number, *advance, *next))
+            });
+            Step {
+                at: offset.at.clone(),
+                next: offset.next.get(),
+                metadata: offset.metadata.parse().expect("just written"),
+                config: self.plan.config,
+                ticks: placed.collect(),
+            }
+        };
+        let steps = transaction.offsets.iter().map(step).collect();
+        Facts { steps, has_checkpoint }
+    }
+}
+
+fn say(error: Error) -> String {
+    error.to_string()
+}
