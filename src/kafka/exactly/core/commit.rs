@@ -1,0 +1,277 @@
+//! What a transaction carries, and what became of it.
+
+use super::super::metadata::Committed;
+use super::super::pending::SlotId;
+use super::super::slot::Phase;
+use super::{ASK_MOST, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction};
+use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer};
+use crate::engine::mutation::Mutation;
+use crate::engine::state::Entry;
+use crate::kafka::error::Error;
+use crate::kafka::task::{OutRecord, TaskError, TopicPartition};
+use crate::model::ids::NextOffset;
+use crate::model::time::Millis;
+use std::sync::Arc;
+
+/// How often tasks are told that nothing came.
+const IDLE_CHECK: Millis = Millis::from_ms(250);
+
+impl Core {
+    /// Begins a transaction if one is due and none is under way. What it carries is kept until
+    /// [`Core::finished`].
+    ///
+    /// # Errors
+    /// If a task gives up.
+    pub fn begin(&mut self, now: Millis, at_once: bool) -> Result<Option<Transaction>, Error> {
+        if self.flight.is_some() {
+            return Ok(None);
+        }
+        // A flush comes to an end: letting time pass in it would give it more to flush, again and again.
+        if now.as_ms() - self.idled.as_ms() >= IDLE_CHECK.as_ms() && !at_once {
+            self.idled = now;
+            self.let_time_pass(now)?;
+        }
+        let waited = now.as_ms() - self.begun.as_ms();
+        let full = self.pending.bytes() >= self.settings.in_flight_bytes / 2;
+        let due = waited >= self.settings.commit_interval.as_ms();
+        if !(due || full || at_once || self.urgent) {
+            return Ok(None);
+        }
+        self.take_checkpoints(now);
+        let owners: Vec<SlotId> = self.pending.by_slot().map(|(slot, _)| slot).collect();
+        let mut offsets = Vec::new();
+        let mut slots = Vec::new();
+        let Settings { identity, committer, .. } = &self.settings;
+        for slot in &mut self.slots {
+            let Some(next) = slot.next.filter(|_| slot.moved || owners.contains(&slot.id)) else {
+                continue;
+            };
+            if !slot.is_level() || matches!(slot.phase, Phase::Asking { .. } | Phase::Restoring(_))
+            {
+                continue;
+            }
+            slot.moved = false;
+            slot.commit += 1;
+            let metadata = slot.metadata(identity, committer).to_string();
+            if !(Mutation::IdleOffsetsLeftOut.is_on() && slot.published == Some(next)) {
+                offsets.push(OffsetToCommit { at: slot.at.clone(), next, metadata });
+            }
+            slots.push((slot.id, slot.at.clone(), slot.commit, next));
+        }
+        if slots.is_empty() {
+            debug_assert!(self.pending.is_empty(), "outputs go with the offset of their partition");
+            return Ok(None);
+        }
+        self.urgent = false;
+        self.begun = now;
+        let outputs = Arc::new(std::mem::take(&mut self.pending));
+        self.flight =
+            Some(Flight { outputs: outputs.clone(), slots, begun: now, unknown: false, asked: 0 });
+        Ok(Some(Transaction { outputs, offsets }))
+    }
+
+    /// Tasks act on silence, and those at the end of a bounded run are sealed. Both can be side inputs,
+    /// which only this place applies: directly before a checkpoint.
+    fn let_time_pass(&mut self, now: Millis) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            // Without a position there is nothing that would fence what it says.
+            if !slot.is_live() || slot.next.is_none() {
+                continue;
+            }
+            let before = slot.task.side_inputs();
+            let out = &mut self.produced;
+            out.clear();
+            let result = if slot.wants_seal() {
+                slot.task.seal(out).map(|()| slot.phase = Phase::Sealing)
+            } else {
+                let waited = Millis::from_ms(now.as_ms() - slot.since.as_ms());
+                slot.task.idle(waited, slot.caught_up, out)
+            };
+            match result {
+                Ok(()) => {}
+                Err(TaskError::Retry { reason }) => {
+                    tracing::debug!(at = %slot.at, reason, "is repeated later");
+                    continue;
+                }
+                Err(TaskError::Fatal(reason)) => {
+                    let at = slot.at.clone();
+                    return Err(self.failed(&at, reason));
+                }
+            }
+            let sealed = matches!(slot.phase, Phase::Sealing);
+            if sealed {
+                self.commands.push(Command::Pause(slot.at.clone()));
+            }
+            if sealed || slot.task.side_inputs() > before {
+                slot.must_checkpoint = !Mutation::TickWithoutCheckpoint.is_on();
+                slot.changed = true;
+                slot.moved = true;
+                self.urgent = true;
+            }
+            self.urgent |= out.urgent;
+            slot.moved |= !out.records.is_empty();
+            self.pending.push(slot.id, out.records.drain(..));
+        }
+        Ok(())
+    }
+
+    fn take_checkpoints(&mut self, now: Millis) {
+        let Some(changelog) = self.settings.changelog.clone() else { return };
+        let identity = &self.settings.identity;
+        for slot in &mut self.slots {
+            let Some(next) = slot.next else { continue };
+            let first = slot.checkpoint == 0;
+            let since = now.as_ms() - slot.checkpointed_at.as_ms();
+            // While it catches up, folding again is what takes time after a crash.
+            let every = self.settings.checkpoint_interval.as_ms();
+            let every = if slot.caught_up { every } else { every / 2 };
+            let due = slot.must_checkpoint || (slot.changed && (first || since >= every));
+            let live = slot.is_live() || matches!(slot.phase, Phase::Sealing);
+            if !due || !live {
+                continue;
+            }
+            let progress = slot.task.progress();
+            let side_input = slot.task.side_inputs();
+            let Some(state) = slot.task.state() else { continue };
+            slot.checkpoint += 1;
+            state.take_dirty(&mut self.entries);
+            let record = Checkpoint {
+                number: slot.checkpoint,
+                next: slot.published.filter(|_| Mutation::TwoPositions.is_on()).unwrap_or(next),
+                clock: progress.clock,
+                watermark: progress.watermark,
+                flush: 0,
+                side_input,
+                generation: identity.generation,
+                topic_id: identity.topic_id.clone(),
+                fold_version: identity.fold_version,
+                fingerprint: identity.fingerprint,
+                input_partitions: identity.input_partitions,
+            };
+            let framer = &mut self.framer;
+            let mut framed = Vec::with_capacity(self.entries.len() + 1);
+            for Entry { key, value } in self.entries.drain(..) {
+                framed.push((key, value.map(|value| framed_entry(framer, &value))));
+            }
+            let mut last = Vec::new();
+            framer.checkpoint(&record, &mut last);
+            framed.push((CHECKPOINT_KEY.to_vec(), Some(last)));
+            let records = framed.into_iter().map(|(key, value)| OutRecord {
+                partition: Some(slot.at.partition),
+                ..OutRecord::new(&changelog, key, value)
+            });
+            self.pending.push(slot.id, records);
+            slot.checkpointed_at = now;
+            slot.must_checkpoint = false;
+            slot.changed = false;
+            slot.moved = true;
+        }
+    }
+
+    /// What became of the transaction under way. Returns the positions that are committed.
+    pub fn finished(&mut self, outcome: Outcome) -> Vec<(TopicPartition, NextOffset)> {
+        match outcome {
+            Outcome::Committed => self.acknowledge(),
+            Outcome::Aborted => {
+                self.put_back();
+                Vec::new()
+            }
+            Outcome::Unknown if Mutation::UnknownIsCommitted.is_on() => self.acknowledge(),
+            Outcome::Unknown if Mutation::UnknownIsAborted.is_on() => {
+                self.put_back();
+                Vec::new()
+            }
+            Outcome::Unknown => {
+                if let Some(flight) = &mut self.flight {
+                    flight.unknown = true;
+                }
+                self.begun = Millis::ZERO;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Time since the transaction under way was begun.
+    pub fn flying_for(&self, now: Millis) -> Option<Millis> {
+        self.flight.as_ref().map(|f| Millis::from_ms(now.as_ms() - f.begun.as_ms()))
+    }
+
+    fn acknowledge(&mut self) -> Vec<(TopicPartition, NextOffset)> {
+        let Some(flight) = self.flight.take() else { return Vec::new() };
+        let mut done = Vec::new();
+        for (id, at, _, next) in flight.slots {
+            if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
+                slot.published = slot.published.max(Some(next));
+                if matches!(slot.phase, Phase::Sealing) && !slot.moved {
+                    slot.phase = Phase::Sealed;
+                }
+                done.push((at, next));
+            }
+        }
+        done
+    }
+
+    fn put_back(&mut self) {
+        let Some(flight) = self.flight.take() else { return };
+        let slots = &self.slots;
+        if !Mutation::AbortDropsOutputs.is_on() {
+            self.pending.put_back(&flight.outputs, |id| slots.iter().any(|slot| slot.id == id));
+        }
+        for slot in &mut self.slots {
+            slot.moved |= flight.slots.iter().any(|(id, ..)| *id == slot.id);
+        }
+        self.urgent = true;
+    }
+
+    /// Finds out whether the transaction of unknown outcome was committed: all of it was, or nothing.
+    ///
+    /// The number of the commit that the partition is at tells, if it is ours. Beyond it, or if
+    /// somebody else has committed, the partition is not ours any more and says nothing about the
+    /// others: the next one is asked.
+    pub(super) fn resolve(
+        &mut self,
+        at: &TopicPartition,
+        committed: Option<&Committed>,
+    ) -> Result<(), Error> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let slots = &self.slots;
+        let owned = |(id, of, ..): &(SlotId, TopicPartition, u64, NextOffset)| {
+            slots.iter().find(|slot| slot.id == *id && of == at)
+        };
+        let found = flight.slots.iter().enumerate().find_map(|(n, s)| Some((n, owned(s)?)));
+        let Some((place, slot)) = found else { return Ok(()) };
+        let commit = flight.slots[place].2;
+        let Some(committed) = committed else {
+            // A coordinator that moves may know nothing for a while.
+            flight.asked += 1;
+            if flight.asked < ASK_MOST {
+                return Ok(());
+            }
+            if slot.published.is_none() {
+                // None was ever committed.
+                self.put_back();
+                return Ok(());
+            }
+            let reason = "its committed offset is gone, so that nobody can tell whether the last \
+                          transaction was committed; start again";
+            return Err(self.failed(at, reason.to_owned()));
+        };
+        let metadata = committed.metadata.as_ref();
+        let reached = metadata.map_or(0, |m| m.commit);
+        let is_ours = metadata.is_some_and(|m| m.committer == self.settings.committer);
+        if reached == commit && is_ours {
+            self.acknowledge();
+        } else if reached < commit {
+            self.put_back();
+        } else {
+            flight.slots.remove(place);
+        }
+        Ok(())
+    }
+}
+
+fn framed_entry(framer: &mut Framer, value: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(value.len() + 16);
+    framer.entry(value, &mut frame);
+    frame
+}

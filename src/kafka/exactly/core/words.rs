@@ -1,0 +1,133 @@
+//! What a worker's decisions are told in, and what they tell.
+
+use super::super::pending::Pending;
+use crate::kafka::task::{OutRecord, TopicPartition};
+use crate::model::ids::NextOffset;
+use crate::model::time::Millis;
+use compact_str::CompactString;
+use std::sync::Arc;
+
+/// What a state belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Generation of the state.
+    pub generation: u64,
+    /// Identity of the input topic, as the broker has it; empty if it has none.
+    pub topic_id: CompactString,
+    /// Version of the fold.
+    pub fold_version: u32,
+    /// Fingerprint of the configuration that the fold sees.
+    pub fingerprint: u128,
+    /// Partitions of the input topic.
+    pub input_partitions: i32,
+}
+
+/// Settings of a worker's decisions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of the role, for messages.
+    pub role: &'static str,
+    /// Transactional id.
+    pub committer: CompactString,
+    /// Topic that keeps the state; `None` for tasks without any.
+    pub changelog: Option<Arc<str>>,
+    /// What the state belongs to.
+    pub identity: Identity,
+    /// Time between two commits.
+    pub commit_interval: Millis,
+    /// Time between two checkpoints of a partition.
+    pub checkpoint_interval: Millis,
+    /// Bytes of outputs that are not acknowledged, beyond which nothing more is read.
+    pub in_flight_bytes: usize,
+}
+
+/// Where reading a partition starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// Where the configuration says.
+    Configured,
+    /// At this offset.
+    At(NextOffset),
+}
+
+/// What the driver has to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Ask for the committed offset, as one that no transaction can change any more, and for the
+    /// bounds of the input; answered by [`Core::committed`] or [`Core::not_answered`].
+    AskCommitted(TopicPartition),
+    /// Read this partition of the changelog from its beginning, as committed: [`Core::entry`],
+    /// [`Core::changelog_end`].
+    ReadChangelog(TopicPartition),
+    /// Stop reading the changelog of this partition.
+    CloseChangelog(TopicPartition),
+    /// Read the input from here on.
+    Read(TopicPartition, Start),
+    /// Stop reading the input.
+    Pause(TopicPartition),
+}
+
+/// An offset to be committed with a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OffsetToCommit {
+    /// Partition of the input.
+    pub at: TopicPartition,
+    /// Its outputs up to here are in this or an earlier transaction.
+    pub next: NextOffset,
+    /// What stands beside it.
+    pub metadata: String,
+}
+
+/// One transaction: begin, produce, offsets, commit, in one burst.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub(super) outputs: Arc<Pending>,
+    /// Offsets of every partition that outputs or checkpoints belong to.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+impl Transaction {
+    /// Records to produce, in order.
+    pub fn outputs(&self) -> &[OutRecord] {
+        self.outputs.records()
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is committed: nothing but an ok from the commit says so.
+    Committed,
+    /// It is aborted: nothing of it will ever be read.
+    Aborted,
+    /// Nobody knows. The driver has initialised its producer again, so that nothing is pending.
+    Unknown,
+}
+
+/// What folding a record came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Folded {
+    /// It is in the state.
+    Yes,
+    /// It was not wanted now, or not any more.
+    Skipped,
+    /// Its task waits for something.
+    Waits,
+}
+
+/// A partition as the driver may show it.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// The partition.
+    pub at: &'a TopicPartition,
+    /// The offset to fold next.
+    pub next: Option<NextOffset>,
+    /// True if its end has been seen and nothing came since.
+    pub caught_up: bool,
+    /// True while its state is being restored.
+    pub restoring: bool,
+    /// True if it is sealed for good.
+    pub sealed: bool,
+    /// Timestamp of the last record in ms; −1 if there is none.
+    pub last_timestamp: i64,
+}
