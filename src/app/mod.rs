@@ -24,6 +24,7 @@ pub mod relay;
 pub mod replay;
 pub mod rules;
 pub mod run;
+pub mod state;
 pub mod summary;
 pub mod tasks;
 pub mod topics;

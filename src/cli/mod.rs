@@ -10,6 +10,7 @@ mod generate;
 mod replay;
 mod run;
 mod schemas;
+mod state;
 mod topics;
 
 use crate::config::{Problem, Settings};
@@ -45,6 +46,8 @@ enum Command {
     Check(check::Check),
     /// Compares the topics that the configuration needs with those that exist.
     Topics(topics::Topics),
+    /// Shows, seals or resets the state of the folds.
+    State(state::State),
     /// Shows the effective configuration or its JSON Schema.
     Config(config::Config),
     /// Shows the schemas of the topics.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Replay(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Topics(command) => command.run(),
+        Command::State(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Schemas(command) => command.run(),
     };

@@ -188,6 +188,13 @@ impl Connection {
         config.set("isolation.level", "read_committed");
         Ok(Asker(create(&config)?))
     }
+
+    /// The same, but log ends are those of what is not committed, too.
+    pub(super) fn uncommitted_asker(&self) -> Result<Asker, Error> {
+        let mut config = self.admin();
+        config.set("isolation.level", "read_uncommitted");
+        Ok(Asker(create(&config)?))
+    }
 }
 
 pub(super) fn create<T: FromClientConfigAndContext<Quiet>>(

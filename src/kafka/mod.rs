@@ -13,6 +13,7 @@
 //! | [`observer`], [`health`] | what a worker tells about itself |
 //! | [`reader`], [`writer`] | a plain tailing reader and a plain writer, for the relay, the generator and tests |
 //! | [`topics`] | topics and access rights that are needed, against those that exist |
+//! | [`state`] | the state of a role as it stands on the cluster |
 //! | [`registry`] | schemas by id, and registration of ours |
 //! | [`embedded`] | a broker inside this process |
 //!
@@ -44,6 +45,7 @@ pub mod reader;
 pub mod registry;
 mod slot;
 mod start;
+pub mod state;
 pub mod task;
 pub mod topics;
 mod worker;

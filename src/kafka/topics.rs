@@ -302,12 +302,12 @@ pub fn apply(connection: &Connection, changes: &[Change]) -> Result<(), Error> {
     Ok(())
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     // Answered when all brokers know the topic.
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }
 
-fn wait<F: Future>(asked: F) -> Result<F::Output, Error> {
+pub(super) fn wait<F: Future>(asked: F) -> Result<F::Output, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|e| Error::System(format!("no runtime to wait in: {e}")))?;

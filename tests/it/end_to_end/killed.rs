@@ -1,8 +1,9 @@
 //! Killed at any moment, stopped and started again: what readers of committed records see is what an
 //! uninterrupted run publishes, record for record.
 
-use super::support::{App, DEADLINE, Running, WIDE};
+use super::support::{App, DEADLINE, Running, WIDE, touchline};
 use super::{compare_with_replay, compare_with_truth, shop};
+use std::path::Path;
 use touchline::app::generate::truth_settings;
 use touchline::clock::Moment;
 use touchline::generate::{Plan, Scenario, Truth};
@@ -50,6 +51,18 @@ fn kills_and_restarts_change_nothing_in_what_is_published() {
     }
     // A clean stop in the middle, too.
     Running::start(&config).stop();
+    // A clean stop leaves a checkpoint at every committed offset.
+    let state = |what: &[&str]| {
+        let words = [&["state"], what, &["--config"]].concat();
+        let arguments: Vec<&Path> = words.iter().map(Path::new).collect();
+        touchline(&[&arguments, [config.as_path()].as_slice()].concat())
+    };
+    let shown = state(&["show"]);
+    assert!(shown.lines().count() == 5 && shown.lines().all(|l| l.contains("sealed")), "{shown}");
+    assert!(!shown.contains("a transaction is open"), "{shown}");
+    let plan = state(&["reset", "--dry-run"]);
+    assert!(plan.contains("e2e-killed.rollup.changelog") && plan.contains("nothing was changed"));
+    assert_eq!(state(&["show"]), shown);
     app.run_to_end_again(&config);
     compare_with_truth(&app);
     compare_with_replay(&app, &config);

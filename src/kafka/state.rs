@@ -1,0 +1,192 @@
+//! The state of a role as it stands on the cluster: what is committed, what its changelog holds; and
+//! starting anew.
+//!
+//! Everything is read as a reader of committed records sees it. Which transactions are open cannot be
+//! asked through the client; what can be seen is that a topic goes on behind its last stable offset.
+
+use super::client::{ASK_TIMEOUT, Connection, Quiet, create};
+use super::error::Error;
+use super::exactly::metadata::Committed;
+use super::reader::{Go, Tail, Tailed};
+use super::start::{Source, Start};
+use super::topics::{options, wait};
+use crate::clock::Moment;
+use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Unframer};
+use crate::model::ids::{NextOffset, PartitionId};
+use rdkafka::admin::AdminClient;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// One partition of a role.
+#[derive(Clone, Debug)]
+pub struct PartitionState {
+    /// The partition of the input, and of the changelog.
+    pub partition: PartitionId,
+    /// What the group has committed.
+    pub committed: Option<Committed>,
+    /// The last checkpoint in the changelog.
+    pub checkpoint: Option<Checkpoint>,
+    /// Keys that the changelog holds.
+    pub entries: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+    /// Oldest offset of the input, and the end of what is committed of it.
+    pub input: (NextOffset, NextOffset),
+    /// True if the input or the changelog goes on behind what is committed: a transaction is open.
+    pub open: bool,
+}
+
+#[derive(Default)]
+struct Found {
+    keys: BTreeMap<PartitionId, BTreeMap<Vec<u8>, usize>>,
+    checkpoints: BTreeMap<PartitionId, Checkpoint>,
+    unreadable: Option<String>,
+    ended: BTreeSet<PartitionId>,
+}
+
+/// Reads the state of a role; `changelog` is as long as it is, so this can take a while.
+///
+/// # Errors
+/// If a topic is missing, the cluster cannot be asked, or the changelog holds what cannot be read.
+pub fn inspect(
+    connection: &Connection,
+    group: &str,
+    input: &str,
+    changelog: &str,
+) -> Result<Vec<PartitionState>, Error> {
+    let mut found = read(connection, changelog)?;
+    let committed = committed(connection, group, input)?;
+    let (asker, all) = (connection.asker()?, connection.uncommitted_asker()?);
+    let count = asker.partitions(input)?;
+    (0..count)
+        .map(PartitionId::new)
+        .map(|partition| {
+            let (low, stable) = asker.bounds(input, partition)?;
+            let mut open = all.bounds(input, partition)?.1 > stable;
+            let kept = asker.bounds(changelog, partition)?.1;
+            open |= all.bounds(changelog, partition)?.1 > kept;
+            let keys = found.keys.remove(&partition).unwrap_or_default();
+            Ok(PartitionState {
+                partition,
+                committed: committed.get(&partition).cloned(),
+                checkpoint: found.checkpoints.remove(&partition),
+                entries: keys.len(),
+                bytes: keys.iter().map(|(key, value)| key.len() + value).sum(),
+                input: (NextOffset::new(low), stable),
+                open,
+            })
+        })
+        .collect()
+}
+
+fn read(connection: &Connection, changelog: &str) -> Result<Found, Error> {
+    let found: Arc<Mutex<Found>> = Arc::default();
+    let kept = found.clone();
+    let partitions = connection.asker()?.partitions(changelog)?;
+    let mut unframer = Unframer::default();
+    let sources = [Source::new(changelog, Start::Earliest)];
+    let tail = Tail::start("state", connection, &sources, move |tailed| {
+        let mut found = kept.lock().expect("no panic while held");
+        match tailed {
+            Tailed::Record(record) => {
+                let key = record.key.unwrap_or_default();
+                if key == CHECKPOINT_KEY {
+                    match unframer.checkpoint(record.value.unwrap_or_default()) {
+                        Ok(checkpoint) => {
+                            found.checkpoints.insert(record.partition, checkpoint);
+                        }
+                        Err(error) => {
+                            let (at, offset) = (record.partition, record.offset);
+                            found.unreadable = Some(format!("{at} offset {offset}: {error}"));
+                            return Go::Stop;
+                        }
+                    }
+                    return Go::On;
+                }
+                let keys = found.keys.entry(record.partition).or_default();
+                match record.value {
+                    Some(value) => keys.insert(key.to_vec(), value.len()),
+                    None => keys.remove(key),
+                };
+                Go::On
+            }
+            Tailed::End { partition, .. } => {
+                found.ended.insert(partition);
+                let all = i32::try_from(found.ended.len()).is_ok_and(|ended| ended >= partitions);
+                if all { Go::Stop } else { Go::On }
+            }
+        }
+    })?;
+    tail.join()?;
+    let found = std::mem::take(&mut *found.lock().expect("no panic while held"));
+    match found.unreadable {
+        Some(reason) => Err(Error::System(format!("{changelog}/{reason}"))),
+        None => Ok(found),
+    }
+}
+
+fn committed(
+    connection: &Connection,
+    group: &str,
+    input: &str,
+) -> Result<BTreeMap<PartitionId, Committed>, Error> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(input, 0, connection.asker()?.partitions(input)? - 1);
+    let consumer: BaseConsumer<Quiet> = create(&connection.consumer(group))?;
+    let found = consumer
+        .committed_offsets(list, ASK_TIMEOUT)
+        .map_err(|e| Error::broker(format!("asking for the offsets of group {group}"), e))?;
+    let offsets = found.elements().into_iter().filter_map(|e| match e.offset() {
+        Offset::Offset(next) => {
+            let next = NextOffset::new(next);
+            let metadata = e.metadata().parse().ok();
+            Some((PartitionId::new(e.partition()), Committed { next, metadata }))
+        }
+        _ => None,
+    });
+    Ok(offsets.collect())
+}
+
+/// Deletes groups with their committed offsets, and topics; returns when the topics are gone.
+///
+/// # Errors
+/// If a group still has members, or the cluster refuses.
+pub fn delete(connection: &Connection, groups: &[&str], topics: &[&str]) -> Result<(), Error> {
+    let admin: AdminClient<Quiet> = create(&connection.admin())?;
+    let what = || format!("deleting the groups {}", groups.join(", "));
+    let answers =
+        wait(admin.delete_groups(groups, &options()))?.map_err(|e| Error::broker(what(), e))?;
+    for answer in answers {
+        if let Err((group, code)) = answer
+            && code != rdkafka::types::RDKafkaErrorCode::GroupIdNotFound
+        {
+            let reason = format!("{code} (stop all processes; their session lasts 10 s more)");
+            return Err(Error::broker(format!("deleting group {group}"), reason));
+        }
+    }
+    let what = || format!("deleting the topics {}", topics.join(", "));
+    let answers =
+        wait(admin.delete_topics(topics, &options()))?.map_err(|e| Error::broker(what(), e))?;
+    for answer in answers {
+        if let Err((topic, code)) = answer
+            && code != rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition
+        {
+            return Err(Error::broker(format!("deleting topic {topic}"), code));
+        }
+    }
+    let since = Moment::now();
+    for topic in topics {
+        while connection.asker()?.partitions(topic).is_ok() {
+            if since.elapsed_secs() > ASK_TIMEOUT.as_secs_f64() {
+                return Err(Error::broker(what(), "they are still there"));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    Ok(())
+}
