@@ -18,6 +18,8 @@ const SEEDS_WITH_ALERT: u64 = 900;
 const SEEDS_PER_MUTATION: u64 = 400;
 
 fn main() -> ExitCode {
+    // What stops a worker is reported by its world.
+    std::panic::set_hook(Box::new(|_| {}));
     let args: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
@@ -111,7 +113,8 @@ fn run_seeds(seeds: u64) -> bool {
 
 /// Runs seeds with each mutation until the judge notices.
 fn run_mutations(mutations: &[Mutation]) -> bool {
-    let lines: Mutex<Vec<(Mutation, Option<(u64, String)>)>> = Mutex::default();
+    type Caught = (Mutation, Option<(u64, String)>);
+    let lines: Mutex<Vec<Caught>> = Mutex::default();
     on_all_cores(mutations.len() as u64, |place| {
         let mutation = mutations[place as usize];
         let caught = (0..SEEDS_PER_MUTATION).find_map(|seed| {
