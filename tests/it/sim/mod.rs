@@ -6,7 +6,7 @@
 //! | `worker`, `committer` | drive the product's decisions as its threads on Kafka do |
 //! | `broker`, `group` | logs, transactions, markers, committed offsets; members and generations |
 //! | `folds` | two small folds with every rule of the real ones |
-//! | `real` | the tasks of the product itself, in every other world |
+//! | `real` | the tasks of the product itself, in worlds of seeds from 1,000,000 on |
 //! | `oracle` | the uninterrupted folds, and the comparison |
 //!
 //! `tests/sim --seeds 1000` runs many seeds and all mutations; `cargo test` a few seeds.

@@ -28,6 +28,8 @@ const DAMAGE_UNTIL: i64 = 40_000;
 /// Nothing may take longer than this once faults are over.
 const PATIENCE: i64 = 40_000;
 const KEYS: usize = 14;
+/// Seeds from here on run the tasks of the product itself.
+pub(crate) const REAL_FROM: u64 = 1_000_000;
 
 /// Faults that must happen in enough worlds; what else happens is counted, too.
 #[cfg(feature = "mutations")]
@@ -173,6 +175,7 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Result<
 
 impl World {
     fn new(seed: u64, mutation: Option<Mutation>, trace: bool) -> World {
+        let (seed, is_real) = (seed % REAL_FROM, seed >= REAL_FROM);
         let mut rng = Rng::new(seed);
         let mut broker = Broker::default();
         let topics = [
@@ -195,7 +198,7 @@ impl World {
             (0..count).map(|p| TopicPartition::new(topic, PartitionId::new(p))).collect()
         };
         let groups = vec![Group::new(all(INPUT, INPUTS)), Group::new(all(REPARTITION, ROLLUPS))];
-        let kind = if seed / 16 % 2 == 0 { Kind::Small } else { Kind::Real(Arc::new(Real::new())) };
+        let kind = if is_real { Kind::Real(Arc::new(Real::new())) } else { Kind::Small };
         let mut seats = Vec::new();
         for stage in 0..2 {
             for number in 0..WORKERS {
