@@ -130,13 +130,18 @@ impl Committer {
 
     fn advance(&mut self, job: Job, step: Step, env: &mut Env) {
         match step {
-            Step::Produce(n) => {
+            Step::Produce(mut n) => {
                 // A burst: many records travel together.
-                let next = produce(&job, n + 1);
-                self.job = Some((job, next));
-                if next != Step::Offsets && env.rng.permille(930) {
-                    self.step_again(env);
+                let length = job.transaction.outputs().len();
+                n += 1;
+                while n < length
+                    && !env.rng.permille(1 + 800 / length as u64)
+                    && self.call(&job, Step::Produce(n), env).is_ok()
+                {
+                    n += 1;
                 }
+                let next = produce(&job, n);
+                self.job = Some((job, next));
             }
             Step::Offsets => self.job = Some((job, Step::Commit)),
             Step::Commit => {
@@ -148,14 +153,6 @@ impl Committer {
                 self.report = Some(Ok(Outcome::Aborted));
             }
             Step::Init => unreachable!("handled before"),
-        }
-    }
-
-    fn step_again(&mut self, env: &mut Env) {
-        let Some((job, Step::Produce(n))) = self.job.take() else { return };
-        match self.call(&job, Step::Produce(n), env) {
-            Ok(()) => self.advance(job, Step::Produce(n), env),
-            Err(_) => self.job = Some((job, Step::Produce(n))),
         }
     }
 

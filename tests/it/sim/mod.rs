@@ -6,6 +6,7 @@
 //! | `worker`, `committer` | drive the product's decisions as its threads on Kafka do |
 //! | `broker`, `group` | logs, transactions, markers, committed offsets; members and generations |
 //! | `folds` | two small folds with every rule of the real ones |
+//! | `real` | the tasks of the product itself, in worlds of seeds from 1,000,000 on |
 //! | `oracle` | the uninterrupted folds, and the comparison |
 //!
 //! `tests/sim --seeds 1000` runs many seeds and all mutations; `cargo test` a few seeds.
@@ -16,6 +17,7 @@ pub(crate) mod env;
 pub(crate) mod folds;
 pub(crate) mod group;
 pub(crate) mod oracle;
+pub(crate) mod real;
 pub(crate) mod rng;
 pub(crate) mod worker;
 pub(crate) mod world;

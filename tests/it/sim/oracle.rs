@@ -4,7 +4,8 @@
 use super::broker::{Broker, Entry};
 use super::env::{Env, Facts, Step};
 use super::folds::{ALERTS, FACTS, REPARTITION, WINDOWS};
-use super::worker::{self, INPUTS, ROLLUPS, changelog};
+use super::real;
+use super::worker::{INPUTS, Kind, ROLLUPS, changelog};
 use super::world::INPUT;
 use std::collections::{BTreeMap, VecDeque};
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
@@ -18,6 +19,7 @@ type Said = BTreeMap<TopicPartition, Vec<Pair>>;
 
 /// The uninterrupted fold of one partition.
 struct Reference {
+    kind: Kind,
     stage: usize,
     at: TopicPartition,
     task: Box<dyn Task>,
@@ -30,13 +32,24 @@ struct Reference {
 }
 
 impl Reference {
-    fn new(stage: usize, at: TopicPartition) -> Reference {
-        let task = worker::task(stage, at.partition, 1, 1);
+    fn new(kind: &Kind, stage: usize, at: TopicPartition) -> Reference {
+        let (kind, task) = (kind.clone(), kind.task(stage, at.partition, 1));
         let (next, ticks, ticked) = (0, 0, 0);
-        Reference { stage, at, task, config: 1, next, ticks, ticked, said: Said::new(), inputs: 0 }
+        Reference {
+            kind,
+            stage,
+            at,
+            task,
+            config: 1,
+            next,
+            ticks,
+            ticked,
+            said: Said::new(),
+            inputs: 0,
+        }
     }
 
-    fn take(&mut self, out: Produced, broker: &Broker) {
+    fn take(said: &mut Said, out: Produced, broker: &Broker) {
         for record in out.records {
             let count = broker.topics[&record.topic].logs.len() as i32;
             let at = TopicPartition {
@@ -49,7 +62,7 @@ impl Reference {
                 topic: record.topic,
             };
             let pair = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
-            self.said.entry(at).or_default().push(pair);
+            said.entry(at).or_default().push(pair);
         }
     }
 
@@ -64,13 +77,18 @@ impl Reference {
             value: entry.value.as_deref(),
             headers: Headers::NONE,
         };
-        let mut out = Produced::default();
         let failed =
             |e| format!("{} offset {offset} was committed, but it stops with {e:?}", self.at);
-        self.task.record(&record, &mut out).map_err(failed)?;
+        loop {
+            let mut out = Produced::default();
+            self.task.record(&record, &mut out).map_err(failed)?;
+            Reference::take(&mut self.said, out, broker);
+            if !self.task.has_more() {
+                break;
+            }
+        }
         self.ticked = 0;
         self.inputs += 1;
-        self.take(out, broker);
         Ok(())
     }
 
@@ -79,12 +97,12 @@ impl Reference {
         self.ticked += advance;
         self.task.idle(Millis::from_ms(self.ticked), true, &mut out).expect("no fault here");
         self.ticks += 1;
-        self.take(out, broker);
+        Reference::take(&mut self.said, out, broker);
     }
 
     fn switch(&mut self, config: u64) {
         let entries = entries(&mut *self.task);
-        self.task = worker::task(self.stage, self.at.partition, 1, config);
+        self.task = self.kind.task(self.stage, self.at.partition, config);
         self.config = config;
         self.ticked = 0;
         let state = self.task.state().expect("it has one");
@@ -144,22 +162,27 @@ fn entries(task: &mut dyn Task) -> Vec<StateEntry> {
 
 /// The judge of a world.
 pub(crate) struct Oracle {
+    kind: Kind,
     references: Vec<Reference>,
 }
 
 /// Topics that a stage writes.
-const WRITES: [&[&str]; 2] = [&[FACTS, REPARTITION], &[WINDOWS, ALERTS]];
+fn writes(stage: usize) -> Vec<&'static str> {
+    let small: [&[&str]; 2] = [&[FACTS, REPARTITION], &[WINDOWS, ALERTS]];
+    let real = real::WRITES[stage].iter().map(|topic| topic.default_name());
+    small[stage].iter().copied().chain(real).collect()
+}
 
 impl Oracle {
-    pub(crate) fn new() -> Oracle {
+    pub(crate) fn new(kind: &Kind) -> Oracle {
         let mut references = Vec::new();
         for (stage, topic, count) in [(0, INPUT, INPUTS), (1, REPARTITION, ROLLUPS)] {
             for partition in 0..count {
                 let at = TopicPartition::new(topic, PartitionId::new(partition));
-                references.push(Reference::new(stage, at));
+                references.push(Reference::new(kind, stage, at));
             }
         }
-        Oracle { references }
+        Oracle { kind: kind.clone(), references }
     }
 
     /// A transaction was committed.
@@ -174,9 +197,9 @@ impl Oracle {
     /// Every output topic holds what was said, record for record and in order per input partition.
     pub(crate) fn check_topics(&self, broker: &Broker) -> Result<usize, String> {
         let mut checked = 0;
-        for (stage, topics) in WRITES.iter().enumerate() {
-            for topic in *topics {
-                for partition in 0..broker.topics[*topic].logs.len() {
+        for stage in 0..2 {
+            for topic in writes(stage) {
+                for partition in 0..broker.topics[topic].logs.len() {
                     let at = TopicPartition::new(topic, PartitionId::new(partition as i32));
                     checked += self.check_partition(stage, &at, broker)?;
                 }
@@ -228,7 +251,7 @@ impl Oracle {
         for reference in &mut self.references {
             let (stage, partition) = (reference.stage, reference.at.partition);
             let log = TopicPartition { topic: changelog(stage), partition };
-            let mut task = worker::task(stage, partition, 1, reference.config);
+            let mut task = reference.kind.task(stage, partition, reference.config);
             let state = task.state().expect("it has one");
             let mut unframer = Unframer::default();
             let mut last = None;
@@ -271,7 +294,7 @@ impl Oracle {
         first.iter().for_each(|r| add(&r.said));
         for partition in 0..ROLLUPS {
             let at = TopicPartition::new(REPARTITION, PartitionId::new(partition));
-            let mut second = Reference::new(1, at.clone());
+            let mut second = Reference::new(&self.kind, 1, at.clone());
             // One interleaving of many: all of a partition, then all of the next.
             let pairs = first.iter().flat_map(|r| r.said.get(&at).into_iter().flatten());
             for (offset, (key, value)) in pairs.enumerate() {
@@ -288,7 +311,7 @@ impl Oracle {
             add(&second.said);
         }
         let mut found: BTreeMap<(TopicPartition, Vec<u8>), Vec<Vec<u8>>> = BTreeMap::new();
-        for topic in [FACTS, WINDOWS, ALERTS] {
+        for topic in (0..2).flat_map(writes).filter(|topic| *topic != REPARTITION) {
             for partition in 0..broker.topics[topic].logs.len() {
                 let at = TopicPartition::new(topic, PartitionId::new(partition as i32));
                 for (_, entry) in broker.committed(&at) {
@@ -300,8 +323,19 @@ impl Oracle {
         }
         if expected != found {
             let wrong = expected.iter().find(|(k, v)| found.get(*k) != Some(*v));
-            let wrong = wrong.map(|((at, key), _)| format!("{at} key {}", key.escape_ascii()));
-            return Err(format!("end to end: other records than in one go, first in {wrong:?}"));
+            let list = |values: Option<&Vec<Vec<u8>>>| {
+                let text = |value: &Vec<u8>| value.escape_ascii().to_string();
+                values.into_iter().flatten().map(text).collect::<Vec<_>>().join("\n    ")
+            };
+            let wrong = wrong.map(|(of, values)| {
+                let (at, key) = (&of.0, of.1.escape_ascii());
+                let (due, is) = (list(Some(values)), list(found.get(of)));
+                format!("{at} key {key}\n    {due}\n  but is\n    {is}")
+            });
+            return Err(format!(
+                "end to end: other records than in one go, first in {}",
+                wrong.unwrap_or_default()
+            ));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::committer::{Committer, Job};
 use super::env::{Env, Facts, Step};
 use super::folds;
 use super::group::{Beat, MemberId};
+use super::real::Real;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
@@ -26,9 +27,17 @@ const QUEUE_MOST: usize = 80;
 pub(crate) const INPUTS: i32 = 3;
 pub(crate) const ROLLUPS: i32 = 2;
 
+/// Which tasks a world runs.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Small,
+    Real(Arc<Real>),
+}
+
 /// What a process runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Plan {
+    pub(crate) kind: Kind,
     pub(crate) stage: usize,
     pub(crate) txn_id: String,
     pub(crate) config: u64,
@@ -43,16 +52,28 @@ pub(crate) fn changelog(stage: usize) -> Arc<str> {
     ["visits.changelog", "totals.changelog"][stage].into()
 }
 
-/// A fresh task.
-pub(crate) fn task(
-    stage: usize,
-    partition: PartitionId,
-    generation: u64,
-    config: u64,
-) -> Box<dyn Task> {
-    match stage {
-        0 => Box::new(folds::Visits::new(partition, generation, ROLLUPS, config)),
-        _ => Box::new(folds::Totals::new(partition, generation, INPUTS as usize)),
+impl Kind {
+    fn bytes_in_flight(&self) -> usize {
+        match self {
+            Kind::Small => 6_000,
+            Kind::Real(_) => 400_000,
+        }
+    }
+
+    fn entries_at_once(&self) -> usize {
+        match self {
+            Kind::Small => 60,
+            Kind::Real(_) => 2_000,
+        }
+    }
+
+    /// A fresh task.
+    pub(crate) fn task(&self, stage: usize, partition: PartitionId, config: u64) -> Box<dyn Task> {
+        match (self, stage) {
+            (Kind::Real(real), _) => real.task(stage, partition, config),
+            (Kind::Small, 0) => Box::new(folds::Visits::new(partition, 1, ROLLUPS, config)),
+            (Kind::Small, _) => Box::new(folds::Totals::new(partition, 1, INPUTS as usize)),
+        }
     }
 }
 
@@ -67,10 +88,10 @@ struct Factory {
 
 impl TaskFactory for Factory {
     fn create(&self, _: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
-        let Plan { stage, generation, config, .. } = self.plan;
+        let Plan { ref kind, stage, config, .. } = self.plan;
         let ticks = Ticks::default();
         self.ticks.lock().expect("one thread").insert(partition, ticks.clone());
-        let inner = task(stage, partition, generation, config);
+        let inner = kind.task(stage, partition, config);
         Ok(Box::new(Watched { inner, ticks, ticked: 0, busy: self.busy.clone() }))
     }
 }
@@ -90,6 +111,10 @@ impl Task for Watched {
         }
         self.ticked = 0;
         self.inner.record(record, out)
+    }
+
+    fn has_more(&self) -> bool {
+        self.inner.has_more()
     }
 
     fn idle(
@@ -242,7 +267,7 @@ impl Worker {
             },
             commit_interval: Millis::from_ms(100),
             checkpoint_interval: Millis::from_ms(1_500),
-            in_flight_bytes: 6_000,
+            in_flight_bytes: plan.kind.bytes_in_flight(),
         };
         Worker {
             exit: None,
@@ -440,7 +465,13 @@ impl Worker {
         if !self.committer.is_ready() || self.exit.is_some() {
             return;
         }
-        let result = if self.flush.is_some() { self.flush_step(env) } else { self.round(env) };
+        // A fold that finds its input impossible stops its process with a panic.
+        let act = || if self.flush.is_some() { self.flush_step(env) } else { self.round(env) };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text.unwrap_or_else(|| "a panic".to_owned()))
+        });
         if let Err(error) = result {
             env.tell(|| format!("{} fails: {error}", self.plan.txn_id));
             self.exit = Some(Exit::Failed(error));
@@ -666,7 +697,7 @@ impl Worker {
             let log = env.broker.log(&at);
             let (stable, high) = (log.stable(), log.high());
             restorer.next = restorer.next.max(log.low);
-            let count = 5 + env.rng.below(60);
+            let count = 5 + env.rng.below(self.plan.kind.entries_at_once());
             for _ in 0..count {
                 let Some(entry) =
                     log.entries.get(restorer.next as usize).filter(|_| restorer.next < stable)

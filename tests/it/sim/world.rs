@@ -1,17 +1,21 @@
 //! One world from a seed: workers, brokers and groups, interleaved step by step, and what goes wrong.
 
-use super::broker::{Broker, Entry, Log, Offsets, State, Topic, Txn};
+use super::broker::{self, Broker, Entry, Log, Offsets, State, Txn};
 use super::env::{Env, Odds};
 use super::folds::{ALERTS, Event, FACTS, Flush, REPARTITION, WINDOWS};
 use super::group::Group;
 use super::oracle::Oracle;
+use super::real::{self, Real};
 use super::rng::Rng;
-use super::worker::{Exit, INPUTS, Plan, ROLLUPS, Worker, changelog};
+use super::worker::{Exit, INPUTS, Kind, Plan, ROLLUPS, Worker, changelog};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use touchline::codec::flush;
 use touchline::engine::mutation::Mutation;
 use touchline::engine::state::{decode, encode};
 use touchline::kafka::TopicPartition;
 use touchline::model::ids::PartitionId;
+use touchline::model::topic::Topic;
 
 pub(crate) const INPUT: &str = "touchpoints";
 const WORKERS: usize = 3;
@@ -24,6 +28,8 @@ const DAMAGE_UNTIL: i64 = 40_000;
 /// Nothing may take longer than this once faults are over.
 const PATIENCE: i64 = 40_000;
 const KEYS: usize = 14;
+/// Seeds from here on run the tasks of the product itself.
+pub(crate) const REAL_FROM: u64 = 1_000_000;
 
 /// Faults that must happen in enough worlds; what else happens is counted, too.
 #[cfg(feature = "mutations")]
@@ -107,7 +113,9 @@ impl Scenario {
             Scenario::ChangelogTruncated => &["its changelog lacks the checkpoint"],
             Scenario::OffsetsExpired => &["there is state, but no committed offset"],
             Scenario::PartitionsAdded => &["keys are in other partitions"],
-            Scenario::ForeignFlush => &["foreign generation", "gap: "],
+            Scenario::ForeignFlush => {
+                &["foreign generation", "gap: ", "misses flushes", "and expects 1: reset the roles"]
+            }
         }
     }
 }
@@ -128,6 +136,7 @@ struct Seat {
 }
 
 struct World {
+    kind: Kind,
     env: Env,
     oracle: Oracle,
     seats: Vec<Seat>,
@@ -156,17 +165,17 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Result<
     with_mutation(mutation);
     let result = world.run();
     with_mutation(None);
-    let alerts = TopicPartition::new(ALERTS, PartitionId::new(0));
     result.map(|checked| Report {
         checked,
         commits: world.env.facts.len(),
-        alerts: world.env.broker.committed(&alerts).count(),
+        alerts: world.alerts(),
         cover: world.env.cover,
     })
 }
 
 impl World {
     fn new(seed: u64, mutation: Option<Mutation>, trace: bool) -> World {
+        let (seed, is_real) = (seed % REAL_FROM, seed >= REAL_FROM);
         let mut rng = Rng::new(seed);
         let mut broker = Broker::default();
         let topics = [
@@ -178,19 +187,23 @@ impl World {
             (&changelog(0), INPUTS),
             (&changelog(1), ROLLUPS),
         ];
-        for (name, count) in topics {
+        let real = real::WRITES.iter().flat_map(|topics| topics.iter());
+        let real = real.map(|topic| (topic.default_name(), 2));
+        for (name, count) in topics.into_iter().chain(real) {
             let logs = (0..count).map(|_| Log::default()).collect();
-            broker.topics.insert(name.into(), Topic { id: 1, logs });
+            broker.topics.insert(name.into(), broker::Topic { id: 1, logs });
         }
         broker.offsets = vec![Offsets::default(), Offsets::default()];
         let all = |topic: &str, count: i32| {
             (0..count).map(|p| TopicPartition::new(topic, PartitionId::new(p))).collect()
         };
         let groups = vec![Group::new(all(INPUT, INPUTS)), Group::new(all(REPARTITION, ROLLUPS))];
+        let kind = if is_real { Kind::Real(Arc::new(Real::new())) } else { Kind::Small };
         let mut seats = Vec::new();
         for stage in 0..2 {
             for number in 0..WORKERS {
                 let plan = Plan {
+                    kind: kind.clone(),
                     stage,
                     txn_id: format!("{}-{number}", ["visits", "totals"][stage]),
                     config: 1,
@@ -227,7 +240,8 @@ impl World {
         };
         World {
             env,
-            oracle: Oracle::new(),
+            oracle: Oracle::new(&kind),
+            kind,
             seats,
             zombies: Vec::new(),
             scenario: Scenario::of(seed),
@@ -268,6 +282,16 @@ impl World {
         self.oracle.check_conservation(&self.env)?;
         self.oracle.check_whole(&self.env.broker)?;
         Ok(checked)
+    }
+
+    /// Alerts that were said.
+    fn alerts(&self) -> usize {
+        let count = |(topic, partition): (&str, i32)| {
+            let at = TopicPartition::new(topic, PartitionId::new(partition));
+            self.env.broker.committed(&at).count()
+        };
+        let events = Topic::AlertEvents.default_name();
+        [(ALERTS, 0), (events, 0), (events, 1)].into_iter().map(count).sum()
     }
 
     fn leave(&mut self, stage: usize) -> Result<(), String> {
@@ -430,9 +454,13 @@ impl World {
     fn put(&mut self, partition: i32, event: Event, key: usize) {
         let at = TopicPartition::new(INPUT, PartitionId::new(partition));
         let env = &mut self.env;
+        let value = match &self.kind {
+            Kind::Small => encode(1, &event),
+            Kind::Real(_) => real::event(env, event.at, partition, key),
+        };
         let entry = Entry {
             key: Some(format!("k{partition}.{key}").into_bytes()),
-            value: Some(encode(1, &event)),
+            value: Some(value),
             timestamp: env.time,
             txn: None,
             is_marker: false,
@@ -671,13 +699,24 @@ impl World {
         self.env.hit("flush of another generation, or a gap");
         let (at, entry) = self.flushes().pop().expect("worth the damage");
         let value = entry.value.as_deref().unwrap_or_default();
-        let mut flush: Flush = decode("flush", 1, value).expect("ours");
-        flush.clock = 0;
-        flush.number += 500;
-        if self.env.rng.permille(500) {
-            flush.generation += 1;
-        }
-        let value = Some(encode(1, &flush));
+        let foreign = self.env.rng.permille(500);
+        let value = Some(match &self.kind {
+            Kind::Small => {
+                let mut flush: Flush = decode("flush", 1, value).expect("ours");
+                flush.clock = 0;
+                flush.number += 500;
+                flush.generation += u64::from(foreign);
+                encode(1, &flush)
+            }
+            Kind::Real(_) => {
+                let mut flush = flush::decode(value).expect("ours");
+                flush.number += 500;
+                flush.generation += u64::from(foreign);
+                let mut bytes = Vec::new();
+                flush::encode(&flush, &mut bytes);
+                bytes
+            }
+        });
         self.env.broker.append(&at, Entry { value, txn: None, injected: true, ..entry });
     }
 
