@@ -132,6 +132,39 @@ fn cohorts_that_are_shown_only_when_mature_are_enough() {
     }
 }
 
+/// Runs a shop with a fault through a jump of the clock.
+fn through_a_jump(seed: u64, fault: &Fault, jump: Option<(i64, i64)>) -> Summary {
+    let mut shop = Shop::new(seed);
+    (shop.faults, shop.jump) = (vec![fault.clone()], jump);
+    let summary = shop.run(fault.to + 9 * 60);
+    assert_eq!(summary.fired(), ["CheckoutAbandonmentSpike channel=web"], "seed {seed}, {jump:?}");
+    summary.check_contract();
+    summary
+}
+
+#[test]
+fn a_jump_of_the_clock_takes_no_votes_away() {
+    for seed in 1..=4 {
+        let from = 2 * DAY + 600;
+        let fault = Fault { channel: Some(0), from, to: from + 60, rate: 0.75 };
+        let usual = through_a_jump(seed, &fault, None);
+        let [firing, resolved] = ["firing", "resolved"].map(|to| usual.of(to).next().unwrap());
+        // After it fired: it is over by the step after the jump, and ends when it did.
+        let late = through_a_jump(seed, &fault, Some((from + 70, from + 300)));
+        assert_eq!(late.of("firing").next(), Some(firing));
+        let at = |record: &AlertRecord| record.at.as_ms() / 60_000;
+        let recovering = late.of("recovering").next().unwrap();
+        assert_eq!((at(recovering), recovering.ends_at), (from + 300, resolved.ends_at));
+        // All of it: found and over in one step, and dated as usual.
+        let whole = through_a_jump(seed, &fault, Some((from - 60, from + 300)));
+        for to in ["firing", "recovering"] {
+            let (late, usual) = (whole.of(to).next().unwrap(), usual.of(to).next().unwrap());
+            assert_eq!(at(late), from + 300, "{to}, seed {seed}");
+            assert_eq!((late.starts_at, late.ends_at), (usual.starts_at, usual.ends_at));
+        }
+    }
+}
+
 #[test]
 fn a_source_that_lags_delays_the_verdict_and_does_not_silence_it() {
     let from = 2 * DAY + 600;

@@ -171,6 +171,17 @@ pub trait Detect: Checkpointed + Send {
     /// number of tests made.
     fn step(&mut self, view: &StepView<'_>, episodes: Episodes<'_>, out: &mut Vec<Verdict>) -> u64;
 
+    /// Makes the next evaluation that is due at the same step, once the verdicts of the one before
+    /// have been taken; like `step`, or `None` if there is no other.
+    fn catch_up(
+        &mut self,
+        _view: &StepView<'_>,
+        _episodes: Episodes<'_>,
+        _out: &mut Vec<Verdict>,
+    ) -> Option<u64> {
+        None
+    }
+
     /// The earliest time at which it has something to say even if nothing comes in.
     fn next_due(&self) -> Option<EventTime>;
 }

@@ -1,8 +1,8 @@
 //! Alerts: rules, detectors and the life cycle, as part of the rollup fold.
 //!
 //! One step of one tenant, for each rule in order: let time pass for its open episodes; show the step
-//! to its detector; take the verdicts series by series into their life cycles; write a record for
-//! each transition. State is a function of the steps alone, so a replay writes the same bytes.
+//! to its detector; take the verdicts series by series into their life cycles (evaluation by
+//! evaluation, if a jump of the clock makes several due); write a record for each transition. State is a function of the steps alone, so a replay writes the same bytes.
 //!
 //! - `rule`: what is to be alerted on, as data; `detector`: what a detector is;
 //! - `ratio` (settings: `spike`) with `runs`, `baseline`, `betabinomial`, `fdr`, `attribution`, `contributors`;
@@ -121,13 +121,21 @@ impl RuleState {
         }
         let mut verdicts = Vec::new();
         let episodes = Episodes { spans: &self.spans };
-        let tests = self.detector.step(scene.view, episodes, &mut verdicts);
+        let mut tests = self.detector.step(scene.view, episodes, &mut verdicts);
+        // Each evaluation knows what the one before has opened and closed.
+        loop {
+            for verdict in verdicts.drain(..) {
+                self.judge(scene, &verdict, out);
+            }
+            let episodes = Episodes { spans: &self.spans };
+            match self.detector.catch_up(scene.view, episodes, &mut verdicts) {
+                Some(more) => tests += more,
+                None => break,
+            }
+        }
         if tests > 0 {
             let detector = rule.detector.name();
             out.push(Output::Observation(Observation::Tests { detector, n: tests }));
-        }
-        for verdict in &verdicts {
-            self.judge(scene, verdict, out);
         }
         self.lives.retain(|_, life| !life.is_idle(at));
         let oldest = at.minus(SPANS_KEPT);

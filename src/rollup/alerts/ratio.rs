@@ -7,6 +7,12 @@
 //!
 //! What is judged ends at the newest window whose input is complete: a source that holds the
 //! watermark back delays the verdict, it does not silence it.
+//!
+//! If the clock jumps over several ends (an idle source is back with hours of data), each of them is
+//! judged at that step, in order: with the windows before it, what has been learned of those that are
+//! old enough by then, and the episodes that the ends before have opened. So all have their votes.
+//! Ends more than [`KEEP`] before the newest are skipped: no run, vote or start reaches back so far.
+//! The life cycle's own times are those of the step, so what comes back within the jump is merged.
 
 mod state;
 
@@ -25,7 +31,7 @@ use crate::model::record::Contributor;
 use crate::model::time::EventTime;
 use crate::rollup::step::{StepView, WindowView};
 use state::{Kept, block_of};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Default)]
 struct Series {
@@ -42,6 +48,8 @@ pub(super) struct RatioState {
     /// Completeness by end of the windows seen.
     ends: BTreeMap<EventTime, f64>,
     judged: Option<EventTime>,
+    /// Ends still to be judged at the present step; empty between steps.
+    due: VecDeque<EventTime>,
     dirty: Dirty<Kept>,
 }
 
@@ -87,6 +95,7 @@ impl RatioState {
             series: BTreeMap::new(),
             ends: BTreeMap::new(),
             judged: None,
+            due: VecDeque::new(),
             dirty: Dirty::default(),
         }
     }
@@ -129,21 +138,22 @@ impl RatioState {
         changed
     }
 
-    /// The newest end whose input is complete.
-    fn judgeable(&self, watermark: EventTime) -> Option<EventTime> {
-        let complete = |(end, completeness): (&EventTime, &f64)| {
+    /// The ends whose input is complete, newest first.
+    fn judgeable(&self, watermark: EventTime) -> impl Iterator<Item = EventTime> {
+        let complete = move |(end, completeness): (&EventTime, &f64)| {
             (*end <= watermark || *completeness >= self.min_completeness).then_some(*end)
         };
-        self.ends.iter().rev().find_map(complete)
+        self.ends.iter().rev().filter_map(complete)
     }
 
-    fn learn(&mut self, watermark: EventTime, episodes: Episodes<'_>) {
+    /// Learns the windows that are old enough, or final with `finals`.
+    fn learn(&mut self, watermark: EventTime, finals: bool, episodes: Episodes<'_>) {
         let settings = &self.settings;
         let learning = &settings.learning;
         for (dimensions, series) in &mut self.series {
             for (&start, seen) in &mut series.runs.windows {
                 let end = start.plus(settings.window);
-                let due = seen.is_final || end.plus(learning.after) <= watermark;
+                let due = (finals && seen.is_final) || end.plus(learning.after) <= watermark;
                 if seen.learned || !due {
                     continue;
                 }
@@ -297,6 +307,22 @@ impl RatioState {
         })
     }
 
+    /// Judges every series as of `to`; the number of tests.
+    fn evaluate(
+        &self,
+        to: EventTime,
+        view: &StepView<'_>,
+        episodes: Episodes<'_>,
+        out: &mut Vec<Verdict>,
+    ) -> u64 {
+        let mut cases = self.cases(to, episodes);
+        self.claim(&mut cases, to);
+        let complete = to <= view.watermark;
+        out.extend(cases.iter().filter_map(|case| self.verdict(case, to, complete)));
+        out.extend(self.learners(to));
+        cases.iter().filter(|case| case.tested.is_some()).count() as u64
+    }
+
     /// Says of every series without a baseline that it is learning.
     fn learners(&self, to: EventTime) -> impl Iterator<Item = Verdict> {
         let learning = &self.settings.learning;
@@ -341,26 +367,41 @@ impl Detect for RatioState {
                 newest_change = newest_change.max(window.end);
             }
         }
-        let Some(to) = self.judgeable(view.watermark) else { return 0 };
-        let moved = self.judged.is_none_or(|judged| judged < to);
+        let Some(to) = self.judgeable(view.watermark).next() else { return 0 };
+        let judged = self.judged;
+        if judged.is_none_or(|judged| judged < to) {
+            let oldest = judged.unwrap_or(EventTime::MIN).max(to.minus(KEEP));
+            let ends = self.judgeable(view.watermark).take_while(|end| *end > oldest);
+            let ends: Vec<EventTime> = ends.collect();
+            self.due.extend(ends.into_iter().rev());
+            return self.catch_up(view, episodes, out).unwrap_or(0);
+        }
         // Only a change within the longest run is worth another look at the same evaluation.
         let run = times(self.settings.window, 2 * self.settings.over);
-        if !moved && newest_change <= to.minus(run) {
+        if newest_change <= to.minus(run) {
             return 0;
         }
-        let mut cases = self.cases(to, episodes);
-        self.claim(&mut cases, to);
-        let complete = to <= view.watermark;
-        out.extend(cases.iter().filter_map(|case| self.verdict(case, to, complete)));
-        out.extend(self.learners(to));
-        let tests = cases.iter().filter(|case| case.tested.is_some()).count() as u64;
-        if moved {
-            self.dirty.touch(Kept::Head);
-            self.judged = Some(to);
-            self.learn(view.watermark, episodes);
+        self.evaluate(to, view, episodes, out)
+    }
+
+    fn catch_up(
+        &mut self,
+        view: &StepView<'_>,
+        episodes: Episodes<'_>,
+        out: &mut Vec<Verdict>,
+    ) -> Option<u64> {
+        let to = self.due.pop_front()?;
+        let tests = self.evaluate(to, view, episodes, out);
+        self.dirty.touch(Kept::Head);
+        self.judged = Some(to);
+        if self.due.is_empty() {
+            self.learn(view.watermark, true, episodes);
             self.forget();
+        } else {
+            // What is final by now was not when this end was the newest.
+            self.learn(to, false, episodes);
         }
-        tests
+        Some(tests)
     }
 
     fn next_due(&self) -> Option<EventTime> {

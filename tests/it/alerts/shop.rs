@@ -51,6 +51,9 @@ pub(super) struct Shop {
     /// How far the watermark is behind (minutes): a quiet source.
     pub(super) lag: i64,
     pub(super) closed_after: Option<i64>,
+    /// From, to (minutes): no steps; the one after has all that came meanwhile.
+    pub(super) jump: Option<(i64, i64)>,
+    held: Vec<(usize, Slice, i64)>,
     /// After so many steps the alerts are written down and made again.
     pub(super) torn_every: Option<i64>,
     log: Log,
@@ -88,6 +91,8 @@ impl Shop {
             only_mature: false,
             lag: 0,
             closed_after: None,
+            jump: None,
+            held: Vec::new(),
             torn_every: None,
             log: Log::default(),
             dimensions: CHANNELS.iter().map(of).collect(),
@@ -114,7 +119,11 @@ impl Shop {
                 let cohorts = self.window(start.as_ms() / MINUTE);
                 self.cohorts.insert(start, cohorts);
             }
-            self.step(slice, end, &counts, closed, &mut summary);
+            let counts = counts.into_iter().enumerate().filter(|(_, n)| *n > 0);
+            self.held.extend(counts.map(|(channel, n)| (channel, slice, n)));
+            if !self.jump.is_some_and(|(from, to)| (from..to).contains(&minute)) {
+                self.step(end, closed, &mut summary);
+            }
         }
         summary
     }
@@ -131,36 +140,30 @@ impl Shop {
         self.alerts = restored(number % 2 == 0);
     }
 
-    fn step(
-        &mut self,
-        slice: Slice,
-        end: EventTime,
-        counts: &[i64],
-        closed: bool,
-        summary: &mut Summary,
-    ) {
+    fn step(&mut self, end: EventTime, closed: bool, summary: &mut Summary) {
         let minutes = |n| Millis::from_mins(n);
-        let start = end.minus(minutes(35));
+        let shown = end.minus(minutes(35));
         let mut matured = Vec::new();
-        if let Some(cohorts) = self.cohorts.get(&start) {
+        for (start, cohorts) in self.cohorts.range(..=shown) {
             let total = cohorts.iter().fold(Cohort::default(), |mut sum, cohort| {
                 sum.add(cohort);
                 sum
             });
-            matured.push((Dimensions::TOTAL, total));
-            matured.extend(self.dimensions.iter().cloned().zip(cohorts.iter().cloned()));
-            matured.sort_by(|a, b| a.0.cmp(&b.0));
+            matured.push((*start, Dimensions::TOTAL, total));
+            let parts = self.dimensions.iter().zip(cohorts);
+            matured.extend(parts.map(|(of, cohort)| (*start, of.clone(), cohort.clone())));
         }
-        self.cohorts.retain(|at, _| *at > start);
-        let figures: Vec<Figures> = matured.iter().map(|(_, cohort)| worth(cohort)).collect();
+        matured.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        self.cohorts.retain(|at, _| *at > shown);
+        let figures: Vec<Figures> = matured.iter().map(|(_, _, cohort)| worth(cohort)).collect();
         let windows: Vec<WindowView<'_>> = matured
             .iter()
             .zip(&figures)
-            .map(|((dimensions, cohort), figures)| (dimensions, cohort, figures, is_mature(cohort)))
-            .filter(|(_, _, _, mature)| *mature || !self.only_mature)
-            .map(|(dimensions, cohort, figures, mature)| WindowView {
+            .map(|((start, of, cohort), figures)| (start, of, cohort, figures, is_mature(cohort)))
+            .filter(|(_, _, _, _, mature)| *mature || !self.only_mature)
+            .map(|(start, dimensions, cohort, figures, mature)| WindowView {
                 window: minutes(5),
-                start,
+                start: *start,
                 end: start.plus(minutes(5)),
                 dimensions,
                 figures,
@@ -171,12 +174,10 @@ impl Shop {
                 completeness: if self.lag > 30 { 0.0 } else { 1.0 },
             })
             .collect();
-        let mut events: Vec<(&Dimensions, Slice, i64)> = self
-            .dimensions
+        let held = std::mem::take(&mut self.held);
+        let mut events: Vec<(&Dimensions, Slice, i64)> = held
             .iter()
-            .zip(counts)
-            .filter(|(_, n)| **n > 0)
-            .map(|(dimensions, n)| (dimensions, slice, *n))
+            .map(|(channel, slice, n)| (&self.dimensions[*channel], *slice, *n))
             .collect();
         events.sort();
         let evidence =
