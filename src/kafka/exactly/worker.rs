@@ -168,9 +168,33 @@ impl ExactWorker {
         }
     }
 
+    /// Publishes and commits what was folded, with a checkpoint of every partition, and ends.
+    ///
+    /// The group goes on meanwhile: a member that does not take part in a rebalance commits in vain.
     fn leave(&mut self) -> Result<(), Error> {
-        let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
-        self.flush(&all)
+        let since = Moment::now();
+        loop {
+            self.consumer.serve().map_err(|e| Error::broker("serving the client", e))?;
+            self.answer_changes()?;
+            let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
+            self.core.checkpoint(&all);
+            self.take_report(WAIT_BUSY)?;
+            if !self.core.is_flying() && !self.begin(true)? && self.core.is_quiet() {
+                return Ok(());
+            }
+            // A transaction of unknown outcome is found out as long as there is time for it.
+            self.obey()?;
+            if since.elapsed() <= FLUSH_WITHIN {
+                continue;
+            }
+            let late = Error::broker("the last commit", "it was not decided in time");
+            if self.around.shared.ends().is_some() {
+                return Err(late);
+            }
+            // Nothing is lost: whoever comes next folds again what could not be published.
+            tracing::warn!(role = self.around.settings.role, error = %late, "ending without it");
+            return Ok(());
+        }
     }
 
     fn take_report(&mut self, wait: Duration) -> Result<(), Error> {
