@@ -129,6 +129,12 @@ impl SourceTask {
         Ok(())
     }
 
+    /// Goes on where an earlier task left off: what it says of its source is not less than before.
+    pub fn resume(&mut self, watermark: Option<EventTime>) {
+        let reached = watermark.map(|w| w.plus(self.max_out_of_orderness));
+        self.max_event_time = self.max_event_time.max(reached);
+    }
+
     /// Highest event time less the bound for disorder; `None` before any data.
     pub fn watermark(&self) -> Option<EventTime> {
         self.max_event_time.map(|time| time.minus(self.max_out_of_orderness))

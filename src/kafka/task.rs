@@ -217,6 +217,11 @@ pub trait Task: Send {
         None
     }
 
+    /// A task without state goes on where an earlier one left off, whose watermark was this.
+    fn resume(&mut self, watermark: Option<EventTime>) {
+        let _ = watermark;
+    }
+
     /// Number of the last side input that it applied: a tick or a seal, which no log holds.
     fn side_inputs(&self) -> u64 {
         0

@@ -13,7 +13,7 @@ use crate::kafka::task::{OutRecord, Produced, Record, Task, TaskError, TaskFacto
 use crate::model::control::{CONTROL_HEADER, Control};
 use crate::model::ids::PartitionId;
 use crate::model::reject::{Reject, RejectReason};
-use crate::model::time::Millis;
+use crate::model::time::{EventTime, Millis};
 use crate::model::topic::Topic;
 use compact_str::CompactString;
 use std::collections::BTreeMap;
@@ -273,6 +273,10 @@ impl Task for IngestTask {
         // Everything has been read: this partition holds nobody back any more.
         self.mark(true, Millis::ZERO, out);
         Ok(())
+    }
+
+    fn resume(&mut self, watermark: Option<EventTime>) {
+        self.task.resume(watermark);
     }
 
     fn progress(&self) -> TaskProgress {

@@ -1,6 +1,7 @@
 //! What a committed offset says besides its number: the text that Kafka keeps beside it.
 
 use crate::model::ids::NextOffset;
+use crate::model::time::EventTime;
 use compact_str::CompactString;
 use std::fmt;
 use std::str::FromStr;
@@ -19,14 +20,21 @@ pub struct Metadata {
     pub checkpoint: u64,
     /// Number of the last side input that the state has taken.
     pub side_input: u64,
+    /// Watermark of the task: what a task without state remembers across a restart, so that what it
+    /// says of its source afterwards is not less than before.
+    pub watermark: Option<EventTime>,
     /// Transactional id of the worker that committed.
     pub committer: CompactString,
 }
 
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Metadata { generation, commit, checkpoint, side_input, committer } = self;
-        write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} {committer}")
+        let Metadata { generation, commit, checkpoint, side_input, watermark, committer } = self;
+        write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} ")?;
+        match watermark {
+            Some(watermark) => write!(f, "{} {committer}", watermark.as_ms()),
+            None => write!(f, "- {committer}"),
+        }
     }
 }
 
@@ -34,18 +42,19 @@ impl FromStr for Metadata {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Metadata, ()> {
-        let mut parts = text.splitn(6, ' ');
+        let mut parts = text.splitn(7, ' ');
         if parts.next() != Some(VERSION) {
             return Err(());
         }
         let mut number = || parts.next().and_then(|text| text.parse().ok()).ok_or(());
-        Ok(Metadata {
-            generation: number()?,
-            commit: number()?,
-            checkpoint: number()?,
-            side_input: number()?,
-            committer: parts.next().ok_or(())?.into(),
-        })
+        let [generation, commit, checkpoint, side_input] =
+            [number()?, number()?, number()?, number()?];
+        let watermark = match parts.next().ok_or(())? {
+            "-" => None,
+            text => Some(EventTime::from_ms(text.parse().map_err(|_| ())?)),
+        };
+        let committer = parts.next().ok_or(())?.into();
+        Ok(Metadata { generation, commit, checkpoint, side_input, watermark, committer })
     }
 }
 
@@ -69,10 +78,16 @@ mod tests {
             commit: 17,
             checkpoint: 2,
             side_input: 1,
+            watermark: None,
             committer: "shop-journey-a 0".into(),
         };
+        assert_eq!(metadata.to_string().parse(), Ok(metadata.clone()));
+        let watermark = Some(EventTime::from_ms(-5));
+        let metadata = Metadata { watermark, ..metadata };
         assert_eq!(metadata.to_string().parse(), Ok(metadata));
-        for text in ["", "tl0 1 2 3 4 x", "tl1 1 2 3 4", "tl1 1 2 three 4 x"] {
+        for text in
+            ["", "tl0 1 2 3 4 - x", "tl1 1 2 3 4 -", "tl1 1 2 three 4 - x", "tl1 1 2 3 4 y x"]
+        {
             assert_eq!(text.parse::<Metadata>(), Err(()), "{text}");
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Restorer {
     consumer: BatchConsumer,
     /// By partition of the changelog: that of the input, and the end, once it has been seen.
     open: BTreeMap<PartitionId, (TopicPartition, Option<NextOffset>)>,
+    /// Where each partition of the changelog begins.
+    first: BTreeMap<PartitionId, NextOffset>,
     changelog: Arc<str>,
     looked: Moment,
     since: Moment,
@@ -51,10 +53,16 @@ impl Restorer {
                 .map_err(assigning)?;
         }
         consumer.assign_fixed(&list).map_err(assigning)?;
+        let asker = connection.asker()?;
+        let mut first = BTreeMap::new();
+        for at in &partitions {
+            let (low, _) = asker.bounds(changelog, at.partition)?;
+            first.insert(at.partition, NextOffset::new(low));
+        }
         let open = partitions.into_iter().map(|at| (at.partition, (at, None))).collect();
         let changelog = changelog.clone();
         let (looked, since) = (Moment::now(), Moment::now());
-        Ok(Restorer { consumer, open, changelog, looked, since, entries: 0 })
+        Ok(Restorer { consumer, open, first, changelog, looked, since, entries: 0 })
     }
 
     /// A partition is restored, or gone.
@@ -110,8 +118,10 @@ impl Restorer {
         self.looked = Moment::now();
         for (partition, (at, end)) in &self.open {
             let Some(end) = end else { continue };
-            let known = self.consumer.known_end(&TopicPartition::new(&self.changelog, *partition));
-            core.changelog_end(at, known.is_some_and(|known| known > *end), now)?;
+            let changelog = TopicPartition::new(&self.changelog, *partition);
+            let known = self.consumer.known_end(&changelog);
+            let open = known.is_some_and(|known| known > *end);
+            core.changelog_end(at, self.first[partition], open, now)?;
         }
         Ok(())
     }

@@ -146,6 +146,7 @@ impl Slot {
             commit: self.commit,
             checkpoint: self.checkpoint,
             side_input: self.task.side_inputs(),
+            watermark: self.task.progress().watermark,
             committer: committer.into(),
         }
     }
@@ -154,6 +155,7 @@ impl Slot {
     pub(super) fn resume(&mut self, committed: Option<&Committed>, bounds: Bounds) -> Start {
         let Some(committed) = committed else { return Start::Configured };
         self.commit = committed.metadata.as_ref().map_or(0, |m| m.commit);
+        self.task.resume(committed.metadata.as_ref().and_then(|m| m.watermark));
         // What the source has dropped meanwhile is gone: there is no state that misses it.
         let next = committed.next.max(bounds.low);
         self.next = Some(next);

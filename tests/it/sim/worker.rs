@@ -722,7 +722,8 @@ impl Worker {
             let Some(end) = restorer.end else { continue };
             let at = TopicPartition { topic: topic.clone(), partition: restorer.at.partition };
             let open = env.broker.log(&at).high() > end;
-            self.core.changelog_end(&restorer.at, open, now).map_err(say)?;
+            let first = NextOffset::new(env.broker.log(&at).low);
+            self.core.changelog_end(&restorer.at, first, open, now).map_err(say)?;
         }
         Ok(())
     }

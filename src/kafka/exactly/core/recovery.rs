@@ -90,16 +90,26 @@ impl Core {
     }
 
     /// The changelog of a partition has been read to what is committed of it; `open` if a transaction
-    /// on it is not decided yet.
+    /// on it is not decided yet, `first` is the offset at
+    /// which the changelog begins.
     ///
     /// # Errors
     /// If the state cannot be used.
     pub fn changelog_end(
         &mut self,
         at: &TopicPartition,
+        first: NextOffset,
         open: bool,
         now: Millis,
     ) -> Result<(), Error> {
+        if first.get() > 0 {
+            // Compaction leaves the beginning where it is: entries that nobody replaced are gone.
+            let reason = format!(
+                "its changelog begins at offset {first}: it was truncated, and state is missing; \
+                 `touchline state reset` starts anew"
+            );
+            return Err(self.failed(at, reason));
+        }
         let identity = &self.settings.identity;
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else { return Ok(()) };
         let Phase::Restoring(restoring) = &mut slot.phase else { return Ok(()) };
