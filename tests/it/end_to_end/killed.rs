@@ -51,13 +51,13 @@ fn kills_and_restarts_change_nothing_in_what_is_published() {
     }
     // A clean stop in the middle, too.
     Running::start(&config).stop();
-    // A clean stop leaves a checkpoint at every committed offset.
+    // Sealing leaves a checkpoint at every committed offset.
     let state = |what: &[&str]| {
         let words = [&["state"], what, &["--config"]].concat();
         let arguments: Vec<&Path> = words.iter().map(Path::new).collect();
         touchline(&[&arguments, [config.as_path()].as_slice()].concat())
     };
-    let shown = state(&["show"]);
+    let shown = state(&["seal"]);
     assert!(shown.lines().count() == 5 && shown.lines().all(|l| l.contains("sealed")), "{shown}");
     assert!(!shown.contains("a transaction is open"), "{shown}");
     let plan = state(&["reset", "--dry-run"]);

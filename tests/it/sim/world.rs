@@ -654,7 +654,9 @@ impl World {
             Scenario::ChangelogTruncated => {
                 self.env.hit("changelog truncated");
                 let at = TopicPartition { topic: changelog(stage), partition };
-                self.env.broker.log_mut(&at).entries.iter_mut().for_each(|e| *e = None);
+                let log = self.env.broker.log_mut(&at);
+                log.entries.iter_mut().for_each(|e| *e = None);
+                log.low = log.high();
             }
             Scenario::OffsetsExpired => {
                 self.env.hit("committed offsets expired");
