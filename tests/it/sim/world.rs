@@ -110,7 +110,9 @@ impl Scenario {
             Scenario::Plain | Scenario::ConfigSwitch | Scenario::RepeatedFlush => &[],
             Scenario::InputTruncated => &["its oldest record is"],
             Scenario::InputRecreated => &["created anew", "out of range"],
-            Scenario::ChangelogTruncated => &["its changelog lacks the checkpoint"],
+            Scenario::ChangelogTruncated => {
+                &["its changelog lacks the checkpoint", "its changelog begins at"]
+            }
             Scenario::OffsetsExpired => &["there is state, but no committed offset"],
             Scenario::PartitionsAdded => &["keys are in other partitions"],
             Scenario::ForeignFlush => {
