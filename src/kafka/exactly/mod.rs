@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`core`](self::core) | the decisions of one worker: no client, no clock, no thread |
+//! | [`core`](mod@core) | the decisions of one worker: no client, no clock, no thread |
 //! | `slot` | one partition of it, from assignment to revocation |
 //! | `pending` | outputs that no acknowledged transaction carries yet |
 //! | [`metadata`] | what a committed offset says besides its number |

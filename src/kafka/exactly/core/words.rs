@@ -54,10 +54,13 @@ pub enum Start {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Ask for the committed offset, as one that no transaction can change any more, and for the
-    /// bounds of the input; answered by [`Core::committed`] or [`Core::not_answered`].
+    /// bounds of the input; answered by
+    /// [`Core::committed`](super::Core::committed) or
+    /// [`Core::not_answered`](super::Core::not_answered).
     AskCommitted(TopicPartition),
-    /// Read this partition of the changelog from its beginning, as committed: [`Core::entry`],
-    /// [`Core::changelog_end`].
+    /// Read this partition of the changelog from its beginning, as committed:
+    /// [`Core::entry`](super::Core::entry),
+    /// [`Core::changelog_end`](super::Core::changelog_end).
     ReadChangelog(TopicPartition),
     /// Stop reading the changelog of this partition.
     CloseChangelog(TopicPartition),
