@@ -48,11 +48,13 @@ pub enum Mutation {
     FlushNumberIgnored,
     /// A flush of another generation is applied.
     GenerationIgnored,
+    /// Records are folded although the client has not been set to the position yet.
+    FoldsBeforeSeek,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 22] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -74,6 +76,7 @@ impl Mutation {
         Mutation::CellsAtArrival,
         Mutation::FlushNumberIgnored,
         Mutation::GenerationIgnored,
+        Mutation::FoldsBeforeSeek,
     ];
 
     /// True if this thread runs with it.

@@ -194,7 +194,7 @@ impl Core {
                 }
                 Phase::Waiting { at } if *at <= now => {
                     let next = slot.next.expect("set when the task asked for a retry");
-                    slot.phase = Phase::Running;
+                    slot.phase = Phase::Seeking;
                     self.commands.push(Command::Read(slot.at.clone(), Start::At(next)));
                 }
                 _ => {}
@@ -218,6 +218,16 @@ impl Core {
         std::mem::take(&mut self.commands)
     }
 
+    /// The client reads a partition from where [`Command::Read`] said. What came before is skipped:
+    /// offsets have gaps, so that nothing but the client's word tells where a record belongs.
+    pub fn reads(&mut self, at: &TopicPartition) {
+        if let Some(slot) = self.slot(at)
+            && matches!(slot.phase, Phase::Seeking)
+        {
+            slot.phase = Phase::Running;
+        }
+    }
+
     /// A record of the input.
     ///
     /// # Errors
@@ -232,7 +242,8 @@ impl Core {
             }
         }
         let slot = &mut self.slots[self.last];
-        if !matches!(slot.phase, Phase::Running) {
+        let early = Mutation::FoldsBeforeSeek.is_on() && matches!(slot.phase, Phase::Seeking);
+        if !matches!(slot.phase, Phase::Running) && !early {
             return Ok(Folded::Skipped);
         }
         if let Some(end) = slot.end

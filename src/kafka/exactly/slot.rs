@@ -25,6 +25,8 @@ pub(super) enum Phase {
     Asking { asked: bool, after: Millis },
     /// Reads its changelog.
     Restoring(Box<Restoring>),
+    /// Is to be read from a position at which the client is not yet: what comes is of another one.
+    Seeking,
     /// Folds.
     Running,
     /// Its task asked for a retry, at `at`.
@@ -122,7 +124,8 @@ impl Slot {
 
     /// True if it may say something: it folds, and what it says is new.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Waiting { .. }) && self.is_level()
+        let folds = matches!(self.phase, Phase::Seeking | Phase::Running | Phase::Waiting { .. });
+        folds && self.is_level()
     }
 
     pub(super) fn move_to(&mut self, next: NextOffset) {

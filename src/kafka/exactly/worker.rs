@@ -148,7 +148,7 @@ impl ExactWorker {
             self.around.monitor.goes_on(at);
             list.add_partition(&at.topic, at.partition.get());
         }
-        self.close_changelogs(partitions);
+        self.close_changelogs(partitions)?;
         self.around.observer.rebalanced(role, false, partitions.len());
         self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
     }
@@ -242,7 +242,7 @@ impl ExactWorker {
     }
 
     /// Lets go of the changelogs of partitions that are gone; what the others need is kept for later.
-    fn close_changelogs(&mut self, gone: &[TopicPartition]) {
+    fn close_changelogs(&mut self, gone: &[TopicPartition]) -> Result<(), Error> {
         for command in self.core.commands(self.now()) {
             match command {
                 Command::CloseChangelog(at) => {
@@ -256,10 +256,14 @@ impl ExactWorker {
                         self.to_restore.push(at);
                     }
                 }
-                // What a paused partition still hands out is skipped, and read again later.
-                Command::Pause(_) => {}
+                Command::Pause(at) => {
+                    if !gone.contains(&at) {
+                        self.pause(&at)?;
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     fn start_restore(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Error> {
@@ -333,6 +337,7 @@ impl ExactWorker {
             client
                 .resume(&list)
                 .map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })?;
+            self.core.reads(&at);
             self.around.monitor.goes_on(&at);
         }
         self.to_read = later;

@@ -604,7 +604,11 @@ impl Worker {
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::AskCommitted(at) => self.core.not_answered(&at, now),
                 Command::ReadChangelog(at) => self.to_restore.push(at),
-                Command::Pause(_) => {}
+                Command::Pause(at) => {
+                    if let Some(feed) = self.feeds.get_mut(&at) {
+                        feed.paused = true;
+                    }
+                }
             }
         }
         self.to_restore.retain(|at| self.core.partitions().any(|p| p.at == at));
@@ -631,8 +635,8 @@ impl Worker {
                 Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::Pause(at) => {
+                    // What has been handed out already stays in the queue.
                     self.to_read.retain(|(of, _)| *of != at);
-                    self.queue.retain(|event| *event.at() != at);
                     if let Some(feed) = self.feeds.get_mut(&at) {
                         feed.paused = true;
                     }
@@ -686,6 +690,7 @@ impl Worker {
             feed.paused = false;
             feed.told_end = -1;
             self.queue.retain(|event| *event.at() != at);
+            self.core.reads(&at);
         }
     }
 

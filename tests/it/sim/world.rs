@@ -595,10 +595,13 @@ impl World {
     /// True if there is something to lose.
     fn is_worth_damage(&self) -> bool {
         let offsets = |stage: usize| !self.env.broker.offsets[stage].committed.is_empty();
+        // Damage that ends a world waits for its first alert, within reason.
+        let told = self.alerts() > 0 || self.env.time > DAMAGE_UNTIL / 2;
         match self.scenario {
             Scenario::Plain | Scenario::ConfigSwitch => true,
-            Scenario::RepeatedFlush | Scenario::ForeignFlush => !self.flushes().is_empty(),
-            _ => offsets(0),
+            Scenario::RepeatedFlush => !self.flushes().is_empty(),
+            Scenario::ForeignFlush => told && !self.flushes().is_empty(),
+            _ => told && offsets(0),
         }
     }
 

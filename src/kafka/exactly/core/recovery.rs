@@ -57,7 +57,7 @@ impl Core {
             return Ok(());
         }
         let start = slot.resume(committed.as_ref(), bounds);
-        slot.phase = Phase::Running;
+        slot.phase = Phase::Seeking;
         slot.since = now;
         self.commands.push(Command::Read(at.clone(), start));
         Ok(())
@@ -127,7 +127,7 @@ impl Core {
         let waited = Millis::from_ms(now.as_ms() - restoring.since.as_ms());
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
-                slot.phase = Phase::Running;
+                slot.phase = Phase::Seeking;
                 slot.since = now;
                 slot.checkpointed_at = now;
                 self.commands.push(Command::CloseChangelog(at.clone()));

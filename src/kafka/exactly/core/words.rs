@@ -64,7 +64,7 @@ pub enum Command {
     ReadChangelog(TopicPartition),
     /// Stop reading the changelog of this partition.
     CloseChangelog(TopicPartition),
-    /// Read the input from here on.
+    /// Read the input from here on; done with [`Core::reads`](super::Core::reads).
     Read(TopicPartition, Start),
     /// Stop reading the input.
     Pause(TopicPartition),
