@@ -1,9 +1,10 @@
 //! What has come in and is not applied yet: flush numbers, boundary reports, cells by due step.
 //!
 //! The times of a step are those that the journey partitions had reported when each *first* passed
-//! the step's end, so they do not depend on how the partitions interleave. (A partition that is idle
-//! and behind speaks by its latest report: there is no other, and it is the one place where arrival
-//! matters. Its watermark does not move while it is idle.)
+//! the step's end, so they do not depend on how the partitions interleave. A partition that was idle
+//! and behind may have been passed by the others: it speaks by the report with which it fell idle,
+//! whether the one after it has arrived or not. (Only one that wakes behind the step and falls idle
+//! again can have been passed at either time.)
 
 mod state;
 
@@ -46,6 +47,20 @@ pub(super) struct Bucket {
 struct Boundary {
     report: Report,
     closed: bool,
+    /// The report with which the partition had fallen idle before this one, if it was.
+    idle_before: Option<Report>,
+}
+
+impl Boundary {
+    /// The report with which the partition fell idle, if it is.
+    fn fell_idle(&self) -> Option<Report> {
+        self.report.idle.then(|| self.idle_before.unwrap_or(self.report))
+    }
+
+    /// The watermark for a step whose end this is the first report to have passed.
+    fn passed(&self) -> Option<EventTime> {
+        self.idle_before.unwrap_or(self.report).watermark
+    }
 }
 
 /// One journey partition, as its flushes tell it.
@@ -226,7 +241,8 @@ impl Inbox {
         let journey = self.journeys.entry(flush.partition).or_default();
         let mut report = journey.latest.map(|b| b.report).unwrap_or_default();
         report.update(Report { watermark: flush.watermark, clock: flush.clock, idle: flush.idle });
-        let boundary = Boundary { report, closed: flush.closed };
+        let idle_before = journey.latest.and_then(|latest| latest.fell_idle());
+        let boundary = Boundary { report, closed: flush.closed, idle_before };
         journey.latest = Some(boundary);
         let slice = |b: &Boundary| b.report.clock.map(|clock| self.grid.slice(clock));
         // Only the first report in a slice can be the first beyond the end of one.
@@ -278,14 +294,18 @@ impl Inbox {
                 journey.queue.pop_front();
                 self.dirty.touch(state::Part::Journey(*partition));
             }
-            let Some(boundary) = journey.queue.front().copied().or(journey.latest) else {
-                continue;
+            let (boundary, watermark) = match (journey.queue.front(), &journey.latest) {
+                (Some(first), _) => (first, first.passed()),
+                (None, Some(latest)) => {
+                    (latest, latest.fell_idle().unwrap_or(latest.report).watermark)
+                }
+                (None, None) => continue,
             };
             closed &= boundary.closed;
             if boundary.closed {
                 marks.push(EventTime::MAX);
             } else {
-                marks.extend(boundary.report.watermark);
+                marks.extend(watermark);
             }
         }
         marks.sort_unstable();
@@ -335,6 +355,65 @@ impl Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox::new(&Settings {
+            app: "shop".into(),
+            partition: PartitionId::new(0),
+            generation: None,
+            slice: Millis::from_secs(10),
+            windows: Vec::new(),
+            allowed_lateness: Millis::from_mins(5),
+            outage_tolerance: Millis::from_mins(60),
+            t_checkout: Millis::from_mins(30),
+            max_checkout_age: Millis::from_mins(60),
+            canonical_topic: "canonical".into(),
+            journey_partitions: 2,
+        })
+    }
+
+    /// Watermarks, in seconds, of the steps up to 120 s, which are made whenever the clock allows
+    /// while `reports` come in: partition, clock and watermark in seconds, whether it is idle.
+    fn watermarks(reports: &[(i32, i64, i64, bool)]) -> Vec<i64> {
+        let at = |secs: i64| EventTime::from_ms(secs * 1_000);
+        let (mut inbox, mut ends, mut seen) = (inbox(), (1..=12).map(|n| n * 10), Vec::new());
+        let mut next = ends.next();
+        for (partition, clock, watermark, idle) in reports {
+            inbox.report(&Flush {
+                generation: 1,
+                number: 1,
+                partition: *partition,
+                partitions: 2,
+                clock: Some(at(*clock)),
+                watermark: Some(at(*watermark)),
+                idle: *idle,
+                closed: false,
+                tenants: Vec::new(),
+            });
+            while let Some(end) = next.filter(|end| inbox.clock() >= Some(at(*end))) {
+                let step = inbox.grid.slice(at(end)).plus(-1);
+                seen.push(inbox.moment(step).watermark.as_ms() / 1_000);
+                next = ends.next();
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn steps_see_the_same_times_in_any_interleaving() {
+        let moves: Vec<_> = (1..=12).map(|n| (0, n * 10, n * 10 - 5, false)).collect();
+        let falls_idle = [(1, 18, 13, false), (1, 22, 13, true), (1, 25, 13, true)];
+        let wakes = [(1, 95, 90, false), (1, 120, 115, false)];
+        let expected = [5, 13, 13, 13, 13, 13, 13, 13, 13, 95, 105, 115];
+        // It wakes before anybody passed it, when it was passed long ago, and in between.
+        let before = [&falls_idle[..], &wakes, &moves].concat();
+        let after = [&falls_idle[..], &moves[..9], &wakes, &moves[9..]].concat();
+        let between = [&moves[..3], &falls_idle[..2], &moves[3..6], &falls_idle[2..], &wakes];
+        let between = [&between.concat()[..], &moves[6..]].concat();
+        for reports in [before, after, between] {
+            assert_eq!(watermarks(&reports), expected);
+        }
+    }
 
     #[test]
     fn completeness_is_the_share_that_passed() {
