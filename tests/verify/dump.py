@@ -43,7 +43,7 @@ def dump(bootstrap, out, topic):
             consumer.assign([TopicPartition(topic, partition, low)])
             while True:
                 ended = False
-                for message in consumer.consume(5000, 10):
+                for message in consumer.consume(2000, 0.2):
                     error = message.error()
                     if error and error.code() == KafkaError._PARTITION_EOF:
                         ended = True
