@@ -5,7 +5,7 @@ usage: verify.py DUMPDIR INPUT TRUTHDIR REPLAYDIR
 
 DUMPDIR is what `dump.py` wrote; INPUT the source records that were sent, as lines of JSON with `value`;
 TRUTHDIR the final rows that `touchline generate` writes; REPLAYDIR what `touchline replay` makes of the
-dumped canonical topic. Prints a line per topic and a summary as JSON at the end; status 1 if anything
+dumped canonical topic. Prints a line per topic and a summary as JSON at the end; status 3 if anything
 is wrong. It knows nothing but the published schemas and Python's standard library.
 """
 
@@ -275,7 +275,7 @@ def main():
     totals["topics without a record"] = len(unchecked)
     totals["canonical"] = report.topics["touchpoints.canonical"]["checked"]
     print(json.dumps(totals))
-    return 1 if any(v for k, v in totals.items() if k != "canonical") else 0
+    return 3 if any(v for k, v in totals.items() if k != "canonical") else 0
 
 
 if __name__ == "__main__":
