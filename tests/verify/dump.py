@@ -3,10 +3,10 @@
 
 usage: dump.py BOOTSTRAP OUTDIR TOPIC...
 
-Per topic one file `TOPIC.jsonl`: a line per record, partition by partition and in order, with topic,
-partition, offset, timestamp, key, headers and value as text (base64 where it is no text). For every
-topic of the cluster, internal ones too, `ends.json` has [topic, partition, last stable offset, high
-watermark]. Needs confluent-kafka; knows nothing of Touchline.
+Per topic one file `TOPIC.jsonl`: a line per record, partition by partition and in order, with
+topic, partition, offset, timestamp, key, headers and value as text (base64 where it is no text).
+For every topic of the cluster, internal ones too, `ends.json` has [topic, partition, last stable
+offset, high watermark]. Needs confluent-kafka; knows nothing of Touchline.
 """
 
 import base64
@@ -28,7 +28,7 @@ def text(data):
         return {"base64": base64.b64encode(data).decode("ascii")}
 
 
-def dump(bootstrap, out, topic):
+def dump(bootstrap, out, topic, ends):
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "verify", "isolation.level": "read_committed",
         "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True,
@@ -40,14 +40,16 @@ def dump(bootstrap, out, topic):
         for partition in partitions:
             place = TopicPartition(topic, partition)
             low, _ = consumer.get_watermark_offsets(place, timeout=30)
+            end = ends[partition]
             consumer.assign([TopicPartition(topic, partition, low)])
             while True:
                 ended = False
                 for message in consumer.consume(2000, 0.2):
                     error = message.error()
                     if error and error.code() == KafkaError._PARTITION_EOF:
-                        ended = True
-                        break
+                        # A leader that has just been elected knows less for a moment.
+                        ended = message.partition() == partition and message.offset() >= end
+                        continue
                     if error:
                         raise SystemExit("%s [%d]: %s" % (topic, partition, error))
                     file.write(json.dumps({
@@ -63,7 +65,7 @@ def dump(bootstrap, out, topic):
     return count
 
 
-def ends(bootstrap):
+def all_ends(bootstrap):
     admin = AdminClient({"bootstrap.servers": bootstrap})
     topics = admin.list_topics(timeout=30).topics
     asked = {TopicPartition(t, p): OffsetSpec.latest()
@@ -84,10 +86,12 @@ def main():
         return 2
     bootstrap, out, topics = sys.argv[1], sys.argv[2], sys.argv[3:]
     os.makedirs(out, exist_ok=True)
+    ends = all_ends(bootstrap)
     with open(os.path.join(out, "ends.json"), "w", encoding="utf-8") as file:
-        json.dump(ends(bootstrap), file)
+        json.dump(ends, file)
     for topic in topics:
-        print("%s: %d records" % (topic, dump(bootstrap, out, topic)))
+        stable = {p: offset for t, p, offset, _ in ends if t == topic}
+        print("%s: %d records" % (topic, dump(bootstrap, out, topic, stable)))
     return 0
 
 

@@ -1,12 +1,20 @@
 #!/usr/bin/env python3
-"""Checks everything that a run published: nothing missing, nothing twice, all in order, nothing open.
+"""Checks all that a run published: nothing missing, nothing twice, all in order, nothing open.
 
-usage: verify.py DUMPDIR INPUT TRUTHDIR REPLAYDIR
+usage: verify.py DUMPDIR INPUT TRUTHDIR
 
-DUMPDIR is what `dump.py` wrote; INPUT the source records that were sent, as lines of JSON with `value`;
-TRUTHDIR the final rows that `touchline generate` writes; REPLAYDIR what `touchline replay` makes of the
-dumped canonical topic. Prints a line per topic and a summary as JSON at the end; status 3 if anything
-is wrong. It knows nothing but the published schemas and Python's standard library.
+DUMPDIR is what `dump.py` wrote; INPUT the source records that were sent, as lines of JSON with
+`value`; TRUTHDIR the final rows that `touchline generate` writes. Prints a line per topic and a
+summary as JSON at the end; status 3 if anything is wrong. It knows nothing but the published
+schemas, the rules of time, and Python's standard library:
+
+- canonical: each record that was sent, once, and those of a source partition in its order;
+- late: what the watermarks in the canonical log say, and the truth;
+- sessions, checkouts, windows: revisions 0, 1, 2 … up to one final record, and the last ones as in
+  the truth;
+- live: ends only grow, no slide is missing, channels, stages and touchpoints add up to the total,
+  and a window that the other topic has, too, begins with the same figures there;
+- alerts: each episode 0, 1, 2 … up to one end, and `alerts.active` is what follows.
 """
 
 import collections
@@ -18,6 +26,13 @@ SHOWN_MAX = 10
 DERIVED = ("journeys.sessions", "checkout.lifecycle", "engagement.channel_stage", "engagement.live",
            "alerts.events")
 KINDS = ("lost", "repeated", "out of order", "different")
+ALLOWED_LATENESS = 3600 * 1000
+# Slide and length of the default windows.
+WINDOWS = {"1m": (10_000, 60_000), "5m": (30_000, 300_000), "1h": (60_000, 3_600_000),
+           "24h": (600_000, 86_400_000)}
+ADDITIVE = ("events sessions engaged_sessions orders checkouts_started checkouts_completed "
+            "checkouts_abandoned checkouts_recovered").split()
+FIGURES = ADDITIVE + ["customers", "value"]
 
 
 class Report:
@@ -37,6 +52,30 @@ class Report:
         if self.shown <= SHOWN_MAX:
             print("%s: %s: %s" % (name, kind, text[:600]), file=sys.stderr)
 
+    def close(self, dump):
+        """Prints everything; status 3 if anything is wrong."""
+        with open(os.path.join(dump, "ends.json"), encoding="utf-8") as file:
+            ends = json.load(file)
+        still_open = [e for e in ends if e[2] != e[3]]
+        for topic, partition, stable, high in still_open:
+            print("%s [%d]: last stable offset %d, high watermark %d"
+                  % (topic, partition, stable, high), file=sys.stderr)
+        totals = {kind: sum(t[kind] for t in self.topics.values()) for kind in KINDS}
+        print("%-26s %10s" % ("topic", "checked") + "".join("%14s" % kind for kind in KINDS))
+        for name, counts in self.topics.items():
+            print("%-26s %10d" % (name, counts["checked"])
+                  + "".join("%14d" % counts[kind] for kind in KINDS))
+        unchecked = [name for name, counts in self.topics.items() if not counts["checked"]]
+        for name in unchecked:
+            print("%s: nothing was checked" % name, file=sys.stderr)
+        totals["open transactions"] = len(still_open)
+        totals["topics without a record"] = len(unchecked)
+        wrong = any(totals.values())
+        if "touchpoints.canonical" in self.topics:
+            totals["canonical"] = self.topics["touchpoints.canonical"]["checked"]
+        print(json.dumps(totals))
+        return 3 if wrong else 0
+
 
 def lines(directory, name):
     with open(os.path.join(directory, name + ".jsonl"), encoding="utf-8") as file:
@@ -49,7 +88,7 @@ def records(dump, name):
 
 
 def canonical(report, dump, source, truth):
-    """Each source record once in the canonical topic or among the rejected, in its partition's order."""
+    """Each source record once, canonical or rejected, in the order of its partition."""
     name = "touchpoints.canonical"
     # What cannot be used is published as it came.
     rejected = collections.Counter(
@@ -76,7 +115,7 @@ def canonical(report, dump, source, truth):
         report.add("touchpoints.rejected", "repeated", value, count)
     origins, last, got = set(), {}, collections.Counter()
     for record in records(dump, name):
-        if any(n == "touchline.control" for n, _ in record["headers"]):
+        if is_control(record):
             continue
         value = json.loads(record["value"])
         report.checked(name, 1)
@@ -98,23 +137,60 @@ def canonical(report, dump, source, truth):
         report.add(name, "repeated", "%s" % (key,), count)
 
 
-def too_late(report, dump, replay):
-    """The same touchpoints as in the replay, by key in order: what is too late follows from the log."""
+def is_control(record):
+    return any(name == "touchline.control" for name, _ in record["headers"])
+
+
+class Watermark:
+    """That of one canonical partition, from what the source partitions say in it."""
+
+    def __init__(self):
+        self.of, self.clocks, self.marks, self.idle = 0, {}, {}, {}
+        self.now = None
+
+    def hear(self, place, watermark, clock, idle):
+        for known, new in ((self.marks, watermark), (self.clocks, clock)):
+            told = [time for time in (known.get(place), new) if time is not None]
+            known[place] = max(told, default=None)
+        self.idle[place] = idle
+        active = [clock for p, clock in self.clocks.items() if not self.idle[p]]
+        heard = [mark for mark in self.marks.values() if mark is not None]
+        # Each must have spoken; one that is active without data holds back.
+        if len(self.idle) >= self.of and None not in active and heard:
+            self.now = max(min(heard), self.now or min(heard))
+
+
+def too_late(report, dump):
+    """What is older than the watermark by more than the allowed lateness, when it comes first."""
     name = "touchpoints.late"
-
-    def touchpoints(records):
-        told = {}
-        for value in records:
-            if "headers" in value and "value" in value:
-                value = value["value"]
-                value = json.loads(value) if isinstance(value, str) else value
-            key = value.get("customer_id") or value.get("anonymous_id") or value["id"]
-            told.setdefault(key, []).append(json.dumps([value["tenant"], value["id"]]))
-        return told
-
-    got = touchpoints(records(dump, name))
-    report.checked(name, sum(map(len, got.values())))
-    compare(report, name, got, touchpoints(records(replay, name)))
+    watermarks, seen, expected = {}, set(), {}
+    for record in records(dump, "touchpoints.canonical"):
+        mark = watermarks.setdefault(record["partition"], Watermark())
+        value = json.loads(record["value"])
+        if is_control(record):
+            if value["control"] == "mark":
+                mark.of = max(mark.of, value["of"])
+                mark.hear((value["source"], value["partition"]), value["watermark"], value["clock"],
+                          value["idle"])
+            continue
+        origin = value["origin"]
+        mark.hear((origin["source"], origin["partition"]), origin["watermark"], origin["watermark"],
+                  False)
+        touchpoint = (value["tenant"], value["source"], value["id"])
+        if touchpoint in seen:
+            continue
+        seen.add(touchpoint)
+        if mark.now is not None and value["event_time"] < mark.now - ALLOWED_LATENESS:
+            expected.setdefault(record["key"], []).append((touchpoint, mark.now))
+    got, known = {}, 0
+    for record in records(dump, name):
+        value, headers = json.loads(record["value"]), dict(record["headers"])
+        told = ((value["tenant"], value["source"], value["id"]), int(headers["late.watermark"]))
+        got.setdefault(record["key"], []).append(told)
+        known += 1
+    report.checked(name, known)
+    compare(report, name, got, expected)
+    return expected
 
 
 def key_of(name, value):
@@ -163,7 +239,8 @@ def revisions(report, name, told):
             revision = value["revision"]
             if revision != expected:
                 kind = "lost" if revision > expected else "repeated"
-                report.add(name, kind, "%s: revision %d where %d follows" % (key, revision, expected))
+                report.add(name, kind, "%s: revision %d where %d follows"
+                           % (key, revision, expected))
             if final:
                 report.add(name, "repeated", "%s: a record after the final one" % key)
             expected, final = revision + 1, value.get("is_final", False)
@@ -171,36 +248,91 @@ def revisions(report, name, told):
             report.add(name, "lost", "%s never became final" % key)
 
 
+def dimensions_of(value):
+    return ",".join("%s=%s" % pair for pair in sorted(value["dimensions"].items()))
+
+
 def slides(report, name, told):
+    """Each slide of a series once, from when it has something to say to one record of zeros."""
     for key, texts in told.items():
-        ends = [json.loads(text)["end"] for text in texts]
-        for before, after in zip(ends, ends[1:]):
-            if before == after:
-                report.add(name, "repeated", "%s: end %d" % (key, after))
-            elif before > after:
-                report.add(name, "out of order", "%s: end %d after %d" % (key, after, before))
+        values = [json.loads(text) for text in texts]
+        for before, after in zip(values, values[1:] + [None]):
+            end, silent = before["end"], not any(before[figure] for figure in FIGURES)
+            following = end + WINDOWS[before["window"]][0]
+            if after is None:
+                if not silent and before["tenant"] != "closing":
+                    report.add(name, "lost", "%s: nothing after %d" % (key, end))
+            elif after["end"] == end:
+                report.add(name, "repeated", "%s: end %d" % (key, end))
+            elif after["end"] < end:
+                report.add(name, "out of order", "%s: end %d after %d" % (key, after["end"], end))
+            elif not silent and after["end"] != following:
+                report.add(name, "lost", "%s: end %d after %d" % (key, after["end"], end))
+            elif silent and not any(after[figure] for figure in FIGURES):
+                report.add(name, "repeated", "%s: zeros at %d and %d" % (key, end, after["end"]))
+
+
+def sums(report, name, told):
+    """At each end, the series of each set of dimensions add up to the total."""
+    sets, by_end = set(), {}
+    for texts in told.values():
+        for value in map(json.loads, texts):
+            dimensions = tuple(sorted(value["dimensions"]))
+            sets.add((value["tenant"], dimensions))
+            sum_of = by_end.setdefault((value["tenant"], value["window"], value["end"]), {})
+            figures = sum_of.setdefault(dimensions, [0] * len(ADDITIVE))
+            for at, figure in enumerate(ADDITIVE):
+                figures[at] += value[figure]
+    nothing = [0] * len(ADDITIVE)
+    for place, sum_of in by_end.items():
+        total = sum_of.get((), nothing)
+        for tenant, dimensions in sets:
+            if tenant == place[0] and sum_of.get(dimensions, nothing) != total:
+                kind = "lost" if sum_of.get(dimensions, nothing) < total else "different"
+                report.add(name, kind, "%s: %s add up to %s, the total is %s"
+                           % (place, dimensions, sum_of.get(dimensions), total))
+
+
+def beginnings(report, live, windows):
+    """A window's revision 0 is what was known at its end, and so is the live one of that end."""
+    name, slides_of = "engagement.live", {}
+    for texts in live.values():
+        for value in map(json.loads, texts):
+            if value["end"] % WINDOWS[value["window"]][1] == 0:
+                key = (value["tenant"], value["window"], value["end"], dimensions_of(value))
+                slides_of[key] = [value[figure] for figure in FIGURES]
+    for texts in windows.values():
+        value = json.loads(texts[0])
+        key = (value["tenant"], value["window"], value["end"], dimensions_of(value))
+        figures = slides_of.pop(key, None)
+        # What came into being later has none.
+        if figures is not None and figures != [value[figure] for figure in FIGURES]:
+            report.add(name, "different", "%s has %s, its window begins otherwise" % (key, figures))
+    for key, figures in slides_of.items():
+        if any(figures):
+            report.add("engagement.channel_stage", "lost", "%s: only its slide is there" % (key,))
 
 
 def alerts(report, name, told, dump):
+    """Numbered within each episode, which ends once; what fires still is in `alerts.active`."""
     active = {}
     for fingerprint, texts in told.items():
         following, over, fired = {}, {}, {}
-        for text in texts:
-            value = json.loads(text)
+        for value in map(json.loads, texts):
             episode, sequence = value["episode"], value["sequence"]
-            if over.get(episode):
-                report.add(name, "repeated", "%s: a record after resolved" % episode)
             expected = following.get(episode, 0)
-            if sequence != expected:
+            if over.get(episode):
+                report.add(name, "repeated", "%s: a record after its end" % episode)
+            elif sequence != expected:
                 kind = "lost" if sequence > expected else "repeated"
                 report.add(name, kind, "%s: %d where %d follows" % (episode, sequence, expected))
             following[episode] = sequence + 1
             transition = value["transition"]
             fired[episode] = fired.get(episode) or transition == "firing"
-            over[episode] = transition == "resolved"
-        for episode, has in fired.items():
-            if has and not over[episode] and value["tenant"] != "closing":
-                report.add(name, "lost", "%s fired and was never resolved" % episode)
+            over[episode] = transition in ("resolved", "suppressed")
+        for episode, ended in over.items():
+            if not ended and value["tenant"] != "closing":
+                report.add(name, "lost", "%s never ended" % episode)
         active[fingerprint] = any(has and not over[e] for e, has in fired.items())
     name, last = "alerts.active", {}
     for record in records(dump, name):
@@ -216,8 +348,12 @@ def with_truth(report, dump, truth):
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../consumer"))
     import latest
 
-    latest.Problems.add = lambda self, text: (
-        setattr(self, "count", self.count + 1), report.add("truth", "different", text))
+    def add(problems, text):
+        problems.count += 1
+        name = text.split(".jsonl")[0]
+        report.add(name, "lost" if text.endswith("is missing") else "different", text)
+
+    latest.Problems.add = add
     view = os.path.join(dump, "view")
     os.makedirs(view, exist_ok=True)
     names = DERIVED[:4] + ("touchpoints.late",)
@@ -238,43 +374,26 @@ def with_truth(report, dump, truth):
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) != 4:
         print(__doc__.split("\n\n")[1], file=sys.stderr)
         return 2
-    dump, source, truth, replay = sys.argv[1:]
+    dump, source, truth = sys.argv[1:]
     report = Report()
     canonical(report, dump, source, truth)
-    too_late(report, dump, replay)
+    too_late(report, dump)
+    told = {}
     for name in DERIVED:
-        got = by_key(report, name, (r["value"] for r in records(dump, name)))
-        report.checked(name, sum(map(len, got.values())))
-        compare(report, name, got, by_key(report, name, lines(replay, name)))
-        if name == "alerts.events":
-            alerts(report, name, got, dump)
-        elif name == "engagement.live":
-            slides(report, name, got)
-        else:
-            revisions(report, name, got)
+        told[name] = by_key(report, name, (r["value"] for r in records(dump, name)))
+        report.checked(name, sum(map(len, told[name].values())))
+    for name in DERIVED[:3]:
+        revisions(report, name, told[name])
+    live = told["engagement.live"]
+    slides(report, "engagement.live", live)
+    sums(report, "engagement.live", live)
+    beginnings(report, live, told["engagement.channel_stage"])
+    alerts(report, "alerts.events", told["alerts.events"], dump)
     with_truth(report, dump, truth)
-    with open(os.path.join(dump, "ends.json"), encoding="utf-8") as file:
-        ends = json.load(file)
-    still_open = [e for e in ends if e[2] != e[3]]
-    for topic, partition, stable, high in still_open:
-        print("%s [%d]: last stable offset %d, high watermark %d" % (topic, partition, stable, high),
-              file=sys.stderr)
-    totals = {kind: sum(t[kind] for t in report.topics.values()) for kind in KINDS}
-    print("%-26s %10s" % ("topic", "checked") + "".join("%14s" % kind for kind in KINDS))
-    for name, counts in report.topics.items():
-        print("%-26s %10d" % (name, counts["checked"])
-              + "".join("%14d" % counts[kind] for kind in KINDS))
-    unchecked = [name for name, counts in report.topics.items() if not counts["checked"]]
-    for name in unchecked:
-        print("%s: nothing was checked" % name, file=sys.stderr)
-    totals["open transactions"] = len(still_open)
-    totals["topics without a record"] = len(unchecked)
-    totals["canonical"] = report.topics["touchpoints.canonical"]["checked"]
-    print(json.dumps(totals))
-    return 3 if any(v for k, v in totals.items() if k != "canonical") else 0
+    return report.close(dump)
 
 
 if __name__ == "__main__":
