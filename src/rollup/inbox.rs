@@ -1,9 +1,10 @@
 //! What has come in and is not applied yet: flush numbers, boundary reports, cells by due step.
 //!
 //! The times of a step are those that the journey partitions had reported when each *first* passed
-//! the step's end, so they do not depend on how the partitions interleave. (A partition that is idle
-//! and behind speaks by its latest report: there is no other, and it is the one place where arrival
-//! matters. Its watermark does not move while it is idle.)
+//! the step's end, so they do not depend on how the partitions interleave. (Without `ingest`, a
+//! partition that is idle and behind speaks by its latest report: there is no other, and it is the one
+//! place where arrival matters. Its watermark does not move while it is idle. Behind `ingest` none is
+//! idle: all of them hear of all source partitions.)
 
 mod state;
 
