@@ -299,7 +299,9 @@ impl Journey {
                 partitions: self.settings.partitions,
                 clock: self.progress.clock(),
                 watermark: self.progress.watermark(),
-                idle: self.progress.all_idle(),
+                // Every journey partition hears of all source partitions, which marks move on while they
+                // are idle: none has to be left out, and so no result depends on which is read first.
+                idle: self.settings.direct.is_some() && self.progress.all_idle(),
                 closed: self.closed,
                 tenants,
             };

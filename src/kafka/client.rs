@@ -69,9 +69,13 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
 
 /// What transactions need: outputs come in bursts, so waiting for more only stalls the commit, and a
 /// dead worker's transaction must not block readers for long.
-const TRANSACTIONAL: [(&str, &str); 4] = [
+const TRANSACTIONAL: [(&str, &str); 5] = [
     ("linger.ms", "0"),
     ("retry.backoff.ms", "5"),
+    // The client asks three times in a few milliseconds who coordinates the group. While coordinators
+    // move nobody does; then `send_offsets_to_transaction` waits, whatever its time-out, until some
+    // connection comes or goes (librdkafka #5456): a silent one has to go before the transaction does.
+    ("connections.max.idle.ms", "6000"),
     ("transaction.timeout.ms", "10000"),
     ("message.timeout.ms", "9000"),
 ];
@@ -255,7 +259,12 @@ impl Asker {
             let patient = matches!(
                 error.rdkafka_error_code(),
                 Some(
-                    Code::BrokerTransportFailure | Code::AllBrokersDown | Code::LeaderNotAvailable
+                    Code::BrokerTransportFailure
+                        | Code::AllBrokersDown
+                        | Code::LeaderNotAvailable
+                        | Code::NotLeaderForPartition
+                        // The broker left the cluster while it was asked.
+                        | Code::DestroyBroker
                 )
             );
             if !patient || since.elapsed().as_secs_f64() > ASK_TIMEOUT.as_secs_f64() {
@@ -369,5 +378,30 @@ mod tests {
     fn secrets_do_not_reach_debug_output() {
         let connection = Connection::to("h:1").with("sasl.password", "hunter2");
         assert!(!format!("{connection:?}").contains("hunter2"));
+    }
+
+    /// Coordinators that move leave nobody to coordinate for a moment.
+    #[test]
+    fn a_transaction_outlasts_a_group_without_coordinator() {
+        use rdkafka::mocking::MockCluster;
+        use rdkafka::producer::{DefaultProducerContext, Producer};
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+        use rdkafka::{Offset, TopicPartitionList};
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("in", 1, 1).unwrap();
+        let connection = Connection::to(&cluster.bootstrap_servers());
+        let producer: BaseProducer = connection.transactional("app-0", 1 << 20).create().unwrap();
+        let reader: BaseConsumer = connection.consumer("app").create().unwrap();
+        producer.init_transactions(Duration::from_secs(5)).unwrap();
+        producer.begin_transaction().unwrap();
+        let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
+        cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[none; 4]);
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset("in", 0, Offset::Offset(1)).unwrap();
+        let group = reader.group_metadata().unwrap();
+        // Without our settings it never returns.
+        let sent = producer.send_offsets_to_transaction(&offsets, &group, Duration::from_secs(5));
+        sent.unwrap();
+        producer.commit_transaction(Duration::from_secs(5)).unwrap();
     }
 }

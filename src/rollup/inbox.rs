@@ -4,7 +4,8 @@
 //! the step's end, so they do not depend on how the partitions interleave. A partition that was idle
 //! and behind may have been passed by the others: it speaks by the report with which it fell idle,
 //! whether the one after it has arrived or not. (Only one that wakes behind the step and falls idle
-//! again can have been passed at either time.)
+//! again can have been passed at either time. Behind `ingest` none is idle: all of them hear of all
+//! source partitions.)
 
 mod state;
 
