@@ -8,10 +8,8 @@ use super::view::View;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
+use crate::rollup::alerts::{PLACEHOLDERS, RULES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Enabled rules that the engine takes.
-const RULES_MAX: usize = 64;
 
 /// The place of `first`, unless only `second` was written by the user.
 fn blame(first: View<'_>, second: View<'_>) -> Position {
@@ -121,22 +119,6 @@ fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Prob
         placeholders(&entry.key, rule.get("summary"), problems);
     }
 }
-
-/// What a summary may hold in braces, besides the name of a dimension.
-const PLACEHOLDERS: [&str; 12] = [
-    "value",
-    "expected",
-    "lower",
-    "upper",
-    "effect",
-    "n",
-    "window",
-    "alert",
-    "severity",
-    "owner",
-    "tenant",
-    "dimensions",
-];
 
 fn placeholders(rule: &str, summary: View<'_>, problems: &mut Problems) {
     let mut rest = summary.str().unwrap_or_default();

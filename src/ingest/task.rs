@@ -7,6 +7,7 @@
 use super::mapping::Mapping;
 use super::record::{Outcome, SourceRecord};
 use super::rules::{Rules, UnknownWords, customer};
+use crate::codec::canonical::canonical_key;
 use crate::engine::progress::Report;
 use crate::model::control::Mark;
 use crate::model::observation::Observation;
@@ -164,7 +165,11 @@ impl SourceTask {
 /// The key of a touchpoint in the canonical topic.
 pub fn key(touchpoint: &Touchpoint) -> Vec<u8> {
     match customer(touchpoint) {
-        Some(customer) => [touchpoint.tenant.as_str(), customer].join("|").into_bytes(),
+        Some(customer) => {
+            let mut key = Vec::with_capacity(touchpoint.tenant.len() + 1 + customer.len());
+            canonical_key(&touchpoint.tenant, customer, &mut key);
+            key
+        }
         None => touchpoint.id.as_bytes().to_vec(),
     }
 }

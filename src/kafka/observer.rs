@@ -1,7 +1,6 @@
 //! What workers tell about themselves; `telemetry` makes metrics of it.
 
 use crate::model::ids::PartitionId;
-use crate::model::observation::Observation;
 use crate::model::time::EventTime;
 
 /// Listens to workers. Called from their threads, once per batch, never per record; must not block.
@@ -31,11 +30,6 @@ pub trait WorkerObserver: Send + Sync {
     /// seconds (0 when caught up). Told about once a second.
     fn lag(&self, topic: &str, partition: PartitionId, records: i64, secs: f64) {
         let _ = (topic, partition, records, secs);
-    }
-
-    /// What the tasks counted.
-    fn observations(&self, role: &'static str, observations: &[Observation]) {
-        let _ = (role, observations);
     }
 
     /// How far the task of a partition has got. Told about once a second.

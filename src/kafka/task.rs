@@ -3,7 +3,6 @@
 use super::batch::MessageHeaders;
 use crate::engine::state::Checkpointed;
 use crate::model::ids::{Offset, PartitionId};
-use crate::model::observation::Observation;
 use crate::model::time::{EventTime, Millis};
 use compact_str::CompactString;
 use std::fmt;
@@ -131,8 +130,6 @@ impl OutRecord {
 pub struct Produced {
     /// Records to produce.
     pub records: Vec<OutRecord>,
-    /// Things worth counting.
-    pub observations: Vec<Observation>,
     /// The record was folded before a restart: it is folded again for the state alone. What it
     /// produces is dropped, and nothing of it is counted a second time.
     pub replaying: bool,
@@ -144,20 +141,18 @@ impl Produced {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.records.clear();
-        self.observations.clear();
         self.replaying = false;
         self.urgent = false;
     }
 
     /// How much is in it, for [`Produced::rewind`].
-    pub(super) fn mark(&self) -> (usize, usize) {
-        (self.records.len(), self.observations.len())
+    pub(super) fn mark(&self) -> usize {
+        self.records.len()
     }
 
     /// Forgets what was appended after `mark`.
-    pub(super) fn rewind(&mut self, mark: (usize, usize)) {
-        self.records.truncate(mark.0);
-        self.observations.truncate(mark.1);
+    pub(super) fn rewind(&mut self, mark: usize) {
+        self.records.truncate(mark);
     }
 }
 
@@ -260,9 +255,7 @@ mod tests {
         out.records.push(OutRecord::new(&topic, b"k".to_vec(), None));
         let mark = out.mark();
         out.records.push(OutRecord::new(&topic, b"l".to_vec(), None));
-        out.observations.push(Observation::EventsIn(1));
         out.rewind(mark);
         assert_eq!(out.records.len(), 1);
-        assert!(out.observations.is_empty());
     }
 }

@@ -307,10 +307,6 @@ impl<C: CommitStep> Worker<C> {
     /// Hands outputs and positions of this round to the commit step.
     fn hand_over(&mut self) -> Result<(), Error> {
         let Surroundings { settings, shared, observer, .. } = &self.around;
-        if !self.out.observations.is_empty() {
-            observer.observations(settings.role, &self.out.observations);
-            self.out.observations.clear();
-        }
         std::mem::swap(&mut self.step.outputs, &mut self.out.records);
         self.step.positions.extend(self.slots.iter_mut().filter_map(Slot::take_position));
         shared.seen(self.slots.iter().map(|slot| (&slot.at, slot.next(), slot.caught_up())));

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("relay", &["model", "codec", "telemetry"]),
     ("http", &["model", "relay", "telemetry"]),
     ("kafka", &["model", "engine", "codec", "clock"]),
-    ("config", &["model", "ingest"]),
+    ("config", &["model", "ingest", "rollup"]),
 ];
 
 /// Third-party crates and the only modules that may name them.

@@ -32,7 +32,7 @@ mod state;
 
 pub use baseline::Learning;
 pub use contributors::CONTRIBUTORS_MAX;
-pub use rule::{Detector, LifeCycle, RULES_MAX, Rule, Settings};
+pub use rule::{Detector, LifeCycle, PLACEHOLDERS, RULES_MAX, Rule, Settings};
 pub use silence::Silence;
 pub use spike::{Ratio, RatioSpike};
 

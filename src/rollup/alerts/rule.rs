@@ -130,7 +130,7 @@ impl Rule {
     pub fn unknown_placeholders(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         expand(&self.summary, |name| {
-            if !KNOWN.contains(&name) && !Dimension::ALL.iter().any(|d| d.name() == name) {
+            if !PLACEHOLDERS.contains(&name) && !Dimension::ALL.iter().any(|d| d.name() == name) {
                 unknown.push(name.to_owned());
             }
             None
@@ -176,7 +176,8 @@ impl Rule {
     }
 }
 
-const KNOWN: [&str; 12] = [
+/// What a summary may hold in braces, besides the name of a dimension.
+pub const PLACEHOLDERS: [&str; 12] = [
     "value",
     "expected",
     "lower",
