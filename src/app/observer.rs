@@ -79,6 +79,17 @@ impl WorkerObserver for ToMetrics {
         }
     }
 
+    fn restoring(&self, role: &'static str, partition: PartitionId, left: i64, secs: f64) {
+        let partition = partition.to_string();
+        self.metrics.set(Metric::RestoreLeft, &[role, &partition], left as f64);
+        self.metrics.set(Metric::RestoreSecondsLeft, &[role, &partition], secs);
+    }
+
+    fn stands(&self, topic: &str, partition: PartitionId, secs: f64) {
+        let partition = partition.to_string();
+        self.metrics.set(Metric::StableOffsetStands, &[topic, &partition], secs);
+    }
+
     fn rebalanced(&self, role: &'static str, assigned: bool, partitions: usize) {
         let result = if assigned { "assigned" } else { "revoked" };
         self.metrics.add(Metric::Rebalances, &[role, result], partitions as f64);

@@ -376,26 +376,42 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What `/healthz` says: the workers run and are connected.
+    /// What `/healthz` says: the workers run, are connected, and no transaction keeps readers waiting.
     pub fn is_live(&self) -> Health {
         if let Some(reason) = self.failure() {
             return Health::Not(reason);
         }
         let cut_off = self.workers.values().find(|w| w.health().is_cut_off());
-        match cut_off {
-            Some(handle) => Health::Not(format!("{}: no broker can be reached", handle.role())),
-            None => Health::Ok,
+        if let Some(handle) = cut_off {
+            return Health::Not(format!("{}: no broker can be reached", handle.role()));
         }
+        let relayed = self.relay.iter().map(|relay| ("relay", relay.health()));
+        let all = self.workers.values().map(|w| (w.role(), w.health())).chain(relayed);
+        for (role, health) in all {
+            if let Some(standing) = health.standing() {
+                return Health::Not(format!("{role}: {standing}"));
+            }
+        }
+        Health::Ok
     }
 
-    /// What `/readyz` says: partitions are assigned and the relay has read its topics to the end.
+    /// What `/readyz` says: partitions are assigned, their state is back, and the relay has read its
+    /// topics to the end.
     pub fn is_ready(&self) -> Health {
         if let Health::Not(reason) = self.is_live() {
             return Health::Not(reason);
         }
         for handle in self.workers.values() {
-            if !handle.progress().values().any(|p| p.owned) {
-                return Health::Not(format!("{}: no partition is assigned yet", handle.role()));
+            let (role, progress) = (handle.role(), handle.progress());
+            let owned = progress.values().filter(|p| p.owned).count();
+            if owned == 0 {
+                return Health::Not(format!("{role}: no partition is assigned yet"));
+            }
+            let restoring = progress.values().filter(|p| p.owned && p.restoring).count();
+            if restoring > 0 {
+                return Health::Not(format!(
+                    "{role}: the state of {restoring} of {owned} partitions is not back yet"
+                ));
             }
         }
         match self.relay.is_some() && !self.view.is_caught_up() {

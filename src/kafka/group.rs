@@ -156,6 +156,16 @@ pub struct Position {
     pub caught_up: bool,
     /// True if a worker of this process has it.
     pub owned: bool,
+    /// True while its state is brought back: nothing new is folded.
+    pub restoring: bool,
+}
+
+/// What a worker sees of one of its partitions.
+pub(super) struct Sight<'a> {
+    pub(super) at: &'a TopicPartition,
+    pub(super) folded: Option<NextOffset>,
+    pub(super) caught_up: bool,
+    pub(super) restoring: bool,
 }
 
 /// What workers and their handle share.
@@ -198,7 +208,12 @@ impl Shared {
     }
 
     pub(super) fn owned(&self, at: &TopicPartition, owned: bool) {
-        self.change(at, |p| (p.owned, p.caught_up) = (owned, false));
+        self.change(at, |p| (p.owned, p.caught_up, p.restoring) = (owned, false, false));
+    }
+
+    /// A partition has come, and its state is not here yet.
+    pub(super) fn takes_over(&self, at: &TopicPartition) {
+        self.change(at, |p| (p.owned, p.caught_up, p.restoring) = (true, false, true));
     }
 
     pub(super) fn done(&self, at: &TopicPartition) -> Option<NextOffset> {
@@ -210,16 +225,15 @@ impl Shared {
     }
 
     /// Takes over how far partitions have been folded, and whether to their end.
-    pub(super) fn seen<'a>(
-        &self,
-        partitions: impl Iterator<Item = (&'a TopicPartition, Option<NextOffset>, bool)>,
-    ) {
+    pub(super) fn seen<'a>(&self, partitions: impl Iterator<Item = Sight<'a>>) {
         let mut positions = self.positions();
         let mut changed = false;
-        for (at, folded, caught_up) in partitions {
+        for Sight { at, folded, caught_up, restoring } in partitions {
             let Some(position) = positions.get_mut(at) else { continue };
-            changed |= position.folded != folded || position.caught_up != caught_up;
-            (position.folded, position.caught_up) = (folded, caught_up);
+            let before = (position.folded, position.caught_up, position.restoring);
+            changed |= before != (folded, caught_up, restoring);
+            (position.folded, position.caught_up, position.restoring) =
+                (folded, caught_up, restoring);
         }
         if changed {
             self.moved.notify_all();

@@ -103,7 +103,7 @@ impl Core {
             at: &slot.at,
             next: slot.next,
             caught_up: slot.caught_up,
-            restoring: matches!(slot.phase, Phase::Asking { .. } | Phase::Restoring(_)),
+            restoring: slot.is_restoring(),
             sealed: matches!(slot.phase, Phase::Sealed),
             last_timestamp: slot.last_timestamp,
         })

@@ -6,6 +6,7 @@ use crate::kafka::batch::{BatchConsumer, Event};
 use crate::kafka::client::{Connection, property_error};
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
+use crate::kafka::observer::WorkerObserver;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
 use crate::model::ids::{NextOffset, PartitionId};
@@ -21,15 +22,46 @@ const PREFETCH_KIB: &str = "65536";
 /// How often a changelog at its end is looked at again.
 const LOOK_EVERY: Millis = Millis::from_ms(50);
 
+const TELL_EVERY: Millis = Millis::from_secs(1);
+/// How often the log says how long it will take.
+const LOG_EVERY: Millis = Millis::from_secs(5);
+
+/// One partition of the changelog.
+struct Open {
+    /// The partition of the input that it belongs to.
+    at: TopicPartition,
+    /// Where it begins, and where it ended when reading it began.
+    first: NextOffset,
+    until: NextOffset,
+    /// The offset to read next.
+    next: NextOffset,
+    /// The end, once it has been seen.
+    end: Option<NextOffset>,
+}
+
+impl Open {
+    fn left(&self) -> i64 {
+        (self.until.get() - self.next.get()).max(0)
+    }
+
+    /// Seconds that are left if it goes on as in the first `secs`.
+    fn secs_left(&self, secs: f64) -> f64 {
+        let read = (self.next.get() - self.first.get()).max(1);
+        secs * self.left() as f64 / read as f64
+    }
+}
+
 /// Partitions that came together and are restored together.
 pub(super) struct Restorer {
     consumer: BatchConsumer,
-    /// By partition of the changelog: that of the input, and the end, once it has been seen.
-    open: BTreeMap<PartitionId, (TopicPartition, Option<NextOffset>)>,
-    /// Where each partition of the changelog begins.
-    first: BTreeMap<PartitionId, NextOffset>,
+    /// By partition of the changelog.
+    open: BTreeMap<PartitionId, Open>,
+    /// Restored, or gone, and not told yet.
+    closed: Vec<PartitionId>,
     changelog: Arc<str>,
     looked: Moment,
+    told: Moment,
+    logged: Moment,
     since: Moment,
     entries: u64,
 }
@@ -54,28 +86,39 @@ impl Restorer {
         }
         consumer.assign_fixed(&list).map_err(assigning)?;
         let asker = connection.asker()?;
-        let mut first = BTreeMap::new();
-        for at in &partitions {
-            let (low, _) = asker.bounds(changelog, at.partition)?;
-            first.insert(at.partition, NextOffset::new(low));
+        let mut open = BTreeMap::new();
+        for at in partitions {
+            let (low, until) = asker.bounds(changelog, at.partition)?;
+            let first = NextOffset::new(low);
+            open.insert(at.partition, Open { at, first, until, next: first, end: None });
         }
-        let open = partitions.into_iter().map(|at| (at.partition, (at, None))).collect();
-        let changelog = changelog.clone();
-        let (looked, since) = (Moment::now(), Moment::now());
-        Ok(Restorer { consumer, open, first, changelog, looked, since, entries: 0 })
+        let now = Moment::now();
+        Ok(Restorer {
+            consumer,
+            open,
+            closed: Vec::new(),
+            changelog: changelog.clone(),
+            looked: now,
+            told: now,
+            logged: now,
+            since: now,
+            entries: 0,
+        })
     }
 
     /// A partition is restored, or gone.
     pub(super) fn close(&mut self, at: &TopicPartition) {
-        if self.open.get(&at.partition).is_some_and(|(of, _)| of == at) {
+        if self.open.get(&at.partition).is_some_and(|open| open.at == *at) {
             self.open.remove(&at.partition);
+            self.closed.push(at.partition);
             let (entries, secs) = (self.entries, self.since.elapsed_secs());
             tracing::info!(%at, entries, secs, left = self.open.len(), "state restored");
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.open.is_empty()
+        // What is over has to be told first.
+        self.open.is_empty() && self.closed.is_empty()
     }
 
     /// Hands on what came; waits up to `wait` for it.
@@ -95,14 +138,14 @@ impl Restorer {
             }
             match event {
                 Event::Record(record) => {
-                    let Some((at, end)) = open.get_mut(&record.partition) else { return };
-                    *end = None;
+                    let Some(open) = open.get_mut(&record.partition) else { return };
+                    (open.end, open.next) = (None, record.offset.next());
                     *entries += 1;
-                    failed = core.entry(at, record.key.unwrap_or_default(), record.value);
+                    failed = core.entry(&open.at, record.key.unwrap_or_default(), record.value);
                 }
                 Event::End { partition, next, .. } => {
-                    if let Some((_, end)) = open.get_mut(&partition) {
-                        *end = Some(next);
+                    if let Some(open) = open.get_mut(&partition) {
+                        (open.end, open.next) = (Some(next), next);
                     }
                 }
                 Event::Failed { partition, code, .. } => {
@@ -116,13 +159,35 @@ impl Restorer {
             return Ok(());
         }
         self.looked = Moment::now();
-        for (partition, (at, end)) in &self.open {
-            let Some(end) = end else { continue };
+        for (partition, Open { at, first, end, .. }) in &self.open {
+            let Some(end) = *end else { continue };
             let changelog = TopicPartition::new(&self.changelog, *partition);
             let known = self.consumer.known_end(&changelog);
-            let open = known.is_some_and(|known| known > *end);
-            core.changelog_end(at, self.first[partition], open, now)?;
+            core.changelog_end(at, *first, known.is_some_and(|known| known > end), now)?;
         }
         Ok(())
+    }
+
+    /// Says how far it is.
+    pub(super) fn tell(&mut self, role: &'static str, observer: &dyn WorkerObserver) {
+        for partition in self.closed.drain(..) {
+            observer.restoring(role, partition, 0, 0.0);
+        }
+        if self.told.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told = Moment::now();
+        let secs = self.since.elapsed_secs();
+        for (partition, open) in &self.open {
+            observer.restoring(role, *partition, open.left(), open.secs_left(secs));
+        }
+        if self.logged.elapsed() < LOG_EVERY {
+            return;
+        }
+        self.logged = Moment::now();
+        let left: i64 = self.open.values().map(Open::left).sum();
+        let secs = self.open.values().map(|open| open.secs_left(secs)).fold(0.0, f64::max);
+        let (partitions, entries) = (self.open.len(), self.entries);
+        tracing::info!(role, partitions, entries, left, secs, "state is being restored");
     }
 }

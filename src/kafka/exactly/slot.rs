@@ -128,6 +128,11 @@ impl Slot {
         folds && self.is_level()
     }
 
+    /// True while its state is brought back.
+    pub(super) fn is_restoring(&self) -> bool {
+        matches!(self.phase, Phase::Asking { .. } | Phase::Restoring(_)) || !self.is_level()
+    }
+
     pub(super) fn move_to(&mut self, next: NextOffset) {
         if self.next < Some(next) {
             self.next = Some(next);

@@ -12,6 +12,7 @@ use super::restorer::Restorer;
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
 use crate::kafka::error::Error;
+use crate::kafka::group::Sight;
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
@@ -121,7 +122,7 @@ impl ExactWorker {
             self.core.assign(at.clone(), now)?;
             let start = self.around.starts.get(at).copied().unwrap_or(Offset::Beginning);
             list.add_partition_offset(&at.topic, at.partition.get(), start).map_err(assigning)?;
-            self.around.shared.owned(at, true);
+            self.around.shared.takes_over(at);
         }
         self.consumer.assign(&list).map_err(assigning)?;
         // Nothing is read before it is known from where.
@@ -145,7 +146,7 @@ impl ExactWorker {
             self.to_read.retain(|(of, _)| of != at);
             self.to_restore.retain(|of| of != at);
             self.around.shared.owned(at, false);
-            self.around.monitor.goes_on(at);
+            self.around.monitor.forget(at);
             list.add_partition(&at.topic, at.partition.get());
         }
         self.close_changelogs(partitions)?;
@@ -353,8 +354,10 @@ impl ExactWorker {
 
     fn restore(&mut self) -> Result<(), Error> {
         let now = self.now();
+        let Surroundings { settings, observer, .. } = &self.around;
         for restorer in &mut self.restorers {
             restorer.read(&mut self.core, now, Duration::ZERO)?;
+            restorer.tell(settings.role, &**observer);
         }
         Ok(())
     }
@@ -427,8 +430,12 @@ impl ExactWorker {
     }
 
     fn seen(&self) {
-        let positions = self.core.partitions().map(|p| (p.at, p.next, p.caught_up));
-        self.around.shared.seen(positions);
+        self.around.shared.seen(self.core.partitions().map(|p| Sight {
+            at: p.at,
+            folded: p.next,
+            caught_up: p.caught_up,
+            restoring: p.restoring,
+        }));
     }
 
     fn tell(&mut self) {
@@ -454,6 +461,9 @@ impl ExactWorker {
             if let Some(progress) = self.core.progress(at) {
                 observer.watermark(settings.role, &at.topic, at.partition, &progress);
             }
+            let stands =
+                self.around.monitor.stands(at).map_or(0.0, |time| time.as_ms() as f64 / 1e3);
+            observer.stands(&at.topic, at.partition, stands);
         }
     }
 }

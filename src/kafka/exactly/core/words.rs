@@ -127,7 +127,7 @@ pub struct View<'a> {
     pub next: Option<NextOffset>,
     /// True if its end has been seen and nothing came since.
     pub caught_up: bool,
-    /// True while its state is being restored.
+    /// True while its state is brought back: restored, and folded to where the last commit was.
     pub restoring: bool,
     /// True if it is sealed for good.
     pub sealed: bool,
