@@ -133,10 +133,12 @@ impl Child {
         }
     }
 
-    /// Shows what it said of its restores.
+    /// Shows what it said of its restores; everything if `RECOVERY_LOG` is set.
     pub(crate) fn tell(&self) {
         let log = self.log.lock().expect("no panic while held");
-        for line in log.iter().filter(|line| line.contains("restor") || line.contains(" WARN")) {
+        let all = std::env::var_os("RECOVERY_LOG").is_some();
+        let wanted = |line: &&String| line.contains("restor") || line.contains(" WARN");
+        for line in log.iter().filter(|line| all || wanted(line)) {
             println!("    {line}");
         }
     }

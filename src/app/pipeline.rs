@@ -101,14 +101,17 @@ impl Pipeline {
         let direct = settings.ingest == IngestMode::Direct;
         let has = |role: Role| roles.contains(&role) && !(direct && role == Role::Ingest);
         let whole = Role::ALL.iter().all(|role| roles.contains(role));
-        let source_ends = ends_of(connection, settings.sources.values().map(|s| s.topic.as_str()))?;
-        let own = ends_of(connection, own_topics(settings, direct))?;
         let keeps = settings.delivery.mode == DeliveryMode::ExactlyOnce;
-        if keeps {
-            let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| has(*role));
-            let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
-            ends_of(connection, changelogs.iter().map(String::as_str))?;
-        }
+        let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| keeps && has(*role));
+        let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
+        let sources = settings.sources.values().map(|s| s.topic.as_str());
+        let ours = own_topics(settings, direct).into_iter();
+        let all = sources.clone().chain(ours).chain(changelogs.iter().map(String::as_str));
+        // One question for all of them: a start should be quick.
+        let own = ends_of(connection, all)?;
+        let source_ends =
+            own.clone().into_iter().filter(|(name, _)| sources.clone().any(|s| s == name));
+        let source_ends: Ends = source_ends.collect();
         let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
         let mut pipeline = Pipeline {
             tasks: Arc::new(tasks),
@@ -439,14 +442,8 @@ pub fn ends_of<'t>(
     connection: &Connection,
     topics: impl IntoIterator<Item = &'t str>,
 ) -> anyhow::Result<Ends> {
-    let mut ends = Ends::new();
-    for topic in topics {
-        let of_topic = client::end_offsets(connection, topic).with_context(|| {
-            format!("topic {topic} cannot be used; `touchline topics apply` creates our own topics")
-        })?;
-        ends.insert(topic.to_owned(), of_topic);
-    }
-    Ok(ends)
+    client::all_end_offsets(connection, topics)
+        .context("a topic cannot be used; `touchline topics apply` creates our own topics")
 }
 
 fn own_topics(settings: &Settings, direct: bool) -> Vec<&str> {

@@ -357,7 +357,7 @@ fn prepare_exactly(
         },
         around.factory.clone(),
     );
-    // Before the group hands out partitions: what a dead predecessor left open ends here.
+    // What a dead predecessor left open ends meanwhile.
     let committer = Committer::start(
         &settings.connection,
         &id,

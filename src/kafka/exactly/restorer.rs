@@ -18,7 +18,17 @@ use std::time::Duration;
 
 /// Records taken per poll: the input of other partitions is read in between.
 const RECORDS_PER_POLL: usize = 10_000;
-const PREFETCH_KIB: &str = "65536";
+/// What is read ahead: the client counts it per partition.
+const PREFETCH_KIB: usize = 96 << 10;
+const PREFETCH_KIB_LEAST: usize = 4 << 10;
+/// A changelog is read as fast as it goes.
+const IN_BULK: [(&str, &str); 4] = [
+    ("fetch.message.max.bytes", "2097152"),
+    ("fetch.max.bytes", "16777216"),
+    ("queued.min.messages", "1000000"),
+    // Its end is told at once.
+    ("fetch.wait.max.ms", "20"),
+];
 /// How often a changelog at its end is looked at again.
 const LOOK_EVERY: Millis = Millis::from_ms(50);
 
@@ -75,7 +85,11 @@ impl Restorer {
         monitor: Arc<Monitor>,
     ) -> Result<Restorer, Error> {
         let mut config = connection.consumer(group);
-        config.set("queued.max.messages.kbytes", PREFETCH_KIB);
+        let kib = (PREFETCH_KIB / partitions.len().max(1)).max(PREFETCH_KIB_LEAST);
+        config.set("queued.max.messages.kbytes", kib.to_string());
+        for (name, value) in IN_BULK {
+            config.set(name, value);
+        }
         let consumer = BatchConsumer::new(&config, RECORDS_PER_POLL, monitor)
             .map_err(|e| property_error(&e))?;
         let assigning = |e| Error::broker("assigning partitions of the changelog", e);
@@ -87,9 +101,12 @@ impl Restorer {
         consumer.assign_fixed(&list).map_err(assigning)?;
         let asker = connection.asker()?;
         let mut open = BTreeMap::new();
+        let named = || partitions.iter().map(|at| (&**changelog, at.partition));
+        let first = asker.edges(named(), Offset::Beginning)?;
+        let until = asker.edges(named(), Offset::End)?;
         for at in partitions {
-            let (low, until) = asker.bounds(changelog, at.partition)?;
-            let first = NextOffset::new(low);
+            let of = TopicPartition::new(changelog, at.partition);
+            let (first, until) = (first[&of], until[&of]);
             open.insert(at.partition, Open { at, first, until, next: first, end: None });
         }
         let now = Moment::now();
@@ -121,15 +138,10 @@ impl Restorer {
         self.open.is_empty() && self.closed.is_empty()
     }
 
-    /// Hands on what came; waits up to `wait` for it.
-    pub(super) fn read(
-        &mut self,
-        core: &mut Core,
-        now: Millis,
-        wait: Duration,
-    ) -> Result<(), Error> {
+    /// Hands on what came; tells how much that was.
+    pub(super) fn read(&mut self, core: &mut Core, now: Millis) -> Result<usize, Error> {
         self.consumer.serve().map_err(|e| Error::broker("serving the client", e))?;
-        self.consumer.poll(wait);
+        let got = self.consumer.poll(Duration::ZERO);
         let Restorer { consumer, open, changelog, entries, .. } = self;
         let mut failed = Ok(());
         consumer.drain(|event| {
@@ -155,8 +167,8 @@ impl Restorer {
             }
         });
         failed?;
-        if self.looked.elapsed() < LOOK_EVERY && wait.is_zero() {
-            return Ok(());
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(got);
         }
         self.looked = Moment::now();
         for (partition, Open { at, first, end, .. }) in &self.open {
@@ -165,7 +177,7 @@ impl Restorer {
             let known = self.consumer.known_end(&changelog);
             core.changelog_end(at, *first, known.is_some_and(|known| known > end), now)?;
         }
-        Ok(())
+        Ok(got)
     }
 
     /// Says how far it is.

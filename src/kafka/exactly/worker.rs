@@ -11,13 +11,14 @@ use super::metadata::Committed;
 use super::restorer::Restorer;
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
+use crate::kafka::client::edges;
 use crate::kafka::error::Error;
 use crate::kafka::group::Sight;
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
 use crate::kafka::worker::Surroundings;
-use crate::model::ids::{NextOffset, PartitionId};
+use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -91,8 +92,8 @@ impl ExactWorker {
                 self.core.stop_at(|at| ends.of(at));
             }
             self.obey()?;
-            self.restore()?;
-            self.fold()?;
+            let restored = self.restore()?;
+            self.fold(restored > 0)?;
             self.begin(false)?;
             self.tell();
         }
@@ -289,11 +290,18 @@ impl ExactWorker {
         for at in partitions {
             list.add_partition(&at.topic, at.partition.get());
         }
-        let found = client.committed_offsets(list, ASK_WITHIN);
+        let edge = |edge| edges(client, &list, edge, ASK_WITHIN).map_err(|e| e.to_string());
+        let bounds = edge(Offset::Beginning).and_then(|low| Ok((low, edge(Offset::End)?)));
+        let found = client.committed_offsets(list, ASK_WITHIN).map_err(|e| e.to_string());
+        let found = found.and_then(|found| Ok((found, bounds?)));
         let mut answers = Vec::new();
         for at in partitions {
             let answer = match &found {
-                Ok(found) => answer(found, at).zip(bounds(&self.consumer, at)),
+                Ok((found, (low, high))) => {
+                    let bounds = low.get(at).zip(high.get(at));
+                    answer(found, at)
+                        .zip(bounds.map(|(low, high)| Bounds { low: *low, high: *high }))
+                }
                 Err(error) => {
                     tracing::debug!(%at, %error, "the committed offset is asked for again");
                     self.around.monitor.note(&format!("asking for the offset of {at}: {error}"));
@@ -352,17 +360,20 @@ impl ExactWorker {
         paused.map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
     }
 
-    fn restore(&mut self) -> Result<(), Error> {
+    /// Takes what came of the changelogs; how much that was.
+    fn restore(&mut self) -> Result<usize, Error> {
         let now = self.now();
         let Surroundings { settings, observer, .. } = &self.around;
+        let mut got = 0;
         for restorer in &mut self.restorers {
-            restorer.read(&mut self.core, now, Duration::ZERO)?;
+            got += restorer.read(&mut self.core, now)?;
             restorer.tell(settings.role, &**observer);
         }
-        Ok(())
+        Ok(got)
     }
 
-    fn fold(&mut self) -> Result<(), Error> {
+    /// Folds what came; does not wait for it while there is more to `restore`.
+    fn fold(&mut self, restores: bool) -> Result<(), Error> {
         if !self.core.has_room() {
             return self.take_report(WAIT_BUSY);
         }
@@ -370,7 +381,11 @@ impl ExactWorker {
         let role = settings.role;
         let busy = self.core.is_flying() || !self.restorers.is_empty();
         let polling = Moment::now();
-        let got = self.consumer.poll(if busy { WAIT_BUSY } else { WAIT });
+        let got = self.consumer.poll(match (restores, busy) {
+            (true, _) => Duration::ZERO,
+            (false, true) => WAIT_BUSY,
+            (false, false) => WAIT,
+        });
         observer.polled(role, got, polling.elapsed_secs());
         if got == 0 {
             return Ok(());
@@ -481,15 +496,4 @@ fn answer(found: &TopicPartitionList, at: &TopicPartition) -> Option<Option<Comm
         }),
         _ => None,
     })
-}
-
-fn bounds(consumer: &BatchConsumer, at: &TopicPartition) -> Option<Bounds> {
-    let (topic, partition): (&str, PartitionId) = (&at.topic, at.partition);
-    match consumer.client().fetch_watermarks(topic, partition.get(), ASK_WITHIN) {
-        Ok((low, high)) => Some(Bounds { low: NextOffset::new(low), high: NextOffset::new(high) }),
-        Err(error) => {
-            tracing::debug!(%at, %error, "the bounds are asked for again");
-            None
-        }
-    }
 }
