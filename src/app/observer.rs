@@ -85,6 +85,11 @@ impl WorkerObserver for ToMetrics {
         self.metrics.set(Metric::RestoreSecondsLeft, &[role, &partition], secs);
     }
 
+    fn follows(&self, role: &'static str, partition: PartitionId, behind: Option<i64>) {
+        let behind = behind.map_or(-1.0, |records| records as f64);
+        self.metrics.set(Metric::StandbyBehind, &[role, &partition.to_string()], behind);
+    }
+
     fn stands(&self, topic: &str, partition: PartitionId, secs: f64) {
         let partition = partition.to_string();
         self.metrics.set(Metric::StableOffsetStands, &[topic, &partition], secs);

@@ -213,6 +213,7 @@ impl Pipeline {
             },
             checkpoint_interval: delivery.checkpoint_interval,
             static_membership: delivery.static_membership,
+            standby_replicas: delivery.standby_replicas,
         })
     }
 

@@ -71,6 +71,8 @@ pub struct ExactlyOnce {
     pub checkpoint_interval: Millis,
     /// Keep the membership over a restart, for as long as the session lasts.
     pub static_membership: bool,
+    /// Workers of other instances that keep a copy of a partition's state warm.
+    pub standby_replicas: usize,
 }
 
 /// What the workers of a role need to know.
@@ -353,6 +355,7 @@ fn prepare_exactly(
             identity: exactly.identity.clone(),
             commit_interval: settings.commit_interval,
             checkpoint_interval: exactly.checkpoint_interval,
+            standby_replicas: exactly.standby_replicas,
             in_flight_bytes: settings.in_flight_bytes,
         },
         around.factory.clone(),

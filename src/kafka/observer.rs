@@ -60,6 +60,12 @@ pub trait WorkerObserver: Send + Sync {
         let _ = (role, partition, left, secs);
     }
 
+    /// A copy of the state of another's partition is so many records behind; `None`: there is none
+    /// here any more. Told about once a second.
+    fn follows(&self, role: &'static str, partition: PartitionId, behind: Option<i64>) {
+        let _ = (role, partition, behind);
+    }
+
     /// For so long the last stable offset of a partition has been standing before records. Told about
     /// once a second.
     fn stands(&self, topic: &str, partition: PartitionId, secs: f64) {

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Records taken per poll: the input of other partitions is read in between.
 const RECORDS_PER_POLL: usize = 10_000;
+/// Copies are kept beside the work.
+const RECORDS_PER_POLL_FOLLOWED: usize = 1_000;
 /// What is read ahead: the client counts it per partition.
 const PREFETCH_KIB: usize = 96 << 10;
 const PREFETCH_KIB_LEAST: usize = 4 << 10;
@@ -36,8 +38,18 @@ const TELL_EVERY: Millis = Millis::from_secs(1);
 /// How often the log says how long it will take.
 const LOG_EVERY: Millis = Millis::from_secs(5);
 
+/// What a changelog is read for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    /// The partition is ours, and waits.
+    Restore,
+    /// The partition is another's, and a copy of its state is kept.
+    Follow,
+}
+
 /// One partition of the changelog.
 struct Open {
+    mode: Mode,
     /// The partition of the input that it belongs to.
     at: TopicPartition,
     /// Where it begins, and where it ended when reading it began.
@@ -82,16 +94,21 @@ impl Restorer {
         group: &str,
         changelog: &Arc<str>,
         partitions: Vec<TopicPartition>,
+        mode: Mode,
         monitor: Arc<Monitor>,
     ) -> Result<Restorer, Error> {
         let mut config = connection.consumer(group);
         let kib = (PREFETCH_KIB / partitions.len().max(1)).max(PREFETCH_KIB_LEAST);
         config.set("queued.max.messages.kbytes", kib.to_string());
+        let records = match mode {
+            Mode::Restore => RECORDS_PER_POLL,
+            Mode::Follow => RECORDS_PER_POLL_FOLLOWED,
+        };
         for (name, value) in IN_BULK {
             config.set(name, value);
         }
-        let consumer = BatchConsumer::new(&config, RECORDS_PER_POLL, monitor)
-            .map_err(|e| property_error(&e))?;
+        let consumer =
+            BatchConsumer::new(&config, records, monitor).map_err(|e| property_error(&e))?;
         let assigning = |e| Error::broker("assigning partitions of the changelog", e);
         let mut list = TopicPartitionList::new();
         for at in &partitions {
@@ -107,7 +124,7 @@ impl Restorer {
         for at in partitions {
             let of = TopicPartition::new(changelog, at.partition);
             let (first, until) = (first[&of], until[&of]);
-            open.insert(at.partition, Open { at, first, until, next: first, end: None });
+            open.insert(at.partition, Open { mode, at, first, until, next: first, end: None });
         }
         let now = Moment::now();
         Ok(Restorer {
@@ -126,11 +143,31 @@ impl Restorer {
     /// A partition is restored, or gone.
     pub(super) fn close(&mut self, at: &TopicPartition) {
         if self.open.get(&at.partition).is_some_and(|open| open.at == *at) {
-            self.open.remove(&at.partition);
+            let mode = self.open.remove(&at.partition).map_or(Mode::Follow, |open| open.mode);
             self.closed.push(at.partition);
             let (entries, secs) = (self.entries, self.since.elapsed_secs());
+            if mode == Mode::Follow {
+                return;
+            }
             tracing::info!(%at, entries, secs, left = self.open.len(), "state restored");
         }
+    }
+
+    /// A partition that was followed has come: true if it is one of these.
+    pub(super) fn promote(&mut self, at: &TopicPartition) -> bool {
+        let Some(open) = self.open.get_mut(&at.partition) else { return false };
+        if open.at != *at {
+            return false;
+        }
+        open.mode = Mode::Restore;
+        // It is looked at once: what there is may be all.
+        (self.since, self.entries, self.looked) = (Moment::now(), 0, self.told);
+        true
+    }
+
+    /// True if a partition of ours waits for it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open.values().any(|open| open.mode == Mode::Restore)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -184,6 +221,7 @@ impl Restorer {
     pub(super) fn tell(&mut self, role: &'static str, observer: &dyn WorkerObserver) {
         for partition in self.closed.drain(..) {
             observer.restoring(role, partition, 0, 0.0);
+            observer.follows(role, partition, None);
         }
         if self.told.elapsed() < TELL_EVERY {
             return;
@@ -191,15 +229,27 @@ impl Restorer {
         self.told = Moment::now();
         let secs = self.since.elapsed_secs();
         for (partition, open) in &self.open {
-            observer.restoring(role, *partition, open.left(), open.secs_left(secs));
+            match open.mode {
+                Mode::Restore => {
+                    observer.restoring(role, *partition, open.left(), open.secs_left(secs));
+                }
+                Mode::Follow => {
+                    let end = TopicPartition::new(&self.changelog, *partition);
+                    let end = self.consumer.known_end(&end).unwrap_or(open.until);
+                    let behind = (end.get() - open.next.get()).max(0);
+                    observer.follows(role, *partition, Some(behind));
+                }
+            }
         }
-        if self.logged.elapsed() < LOG_EVERY {
+        let waiting = || self.open.values().filter(|open| open.mode == Mode::Restore);
+        let partitions = waiting().count();
+        if self.logged.elapsed() < LOG_EVERY || partitions == 0 {
             return;
         }
         self.logged = Moment::now();
-        let left: i64 = self.open.values().map(Open::left).sum();
-        let secs = self.open.values().map(|open| open.secs_left(secs)).fold(0.0, f64::max);
-        let (partitions, entries) = (self.open.len(), self.entries);
+        let left: i64 = waiting().map(Open::left).sum();
+        let secs = waiting().map(|open| open.secs_left(secs)).fold(0.0, f64::max);
+        let entries = self.entries;
         tracing::info!(role, partitions, entries, left, secs, "state is being restored");
     }
 }
