@@ -79,6 +79,22 @@ impl WorkerObserver for ToMetrics {
         }
     }
 
+    fn restoring(&self, role: &'static str, partition: PartitionId, left: i64, secs: f64) {
+        let partition = partition.to_string();
+        self.metrics.set(Metric::RestoreLeft, &[role, &partition], left as f64);
+        self.metrics.set(Metric::RestoreSecondsLeft, &[role, &partition], secs);
+    }
+
+    fn follows(&self, role: &'static str, partition: PartitionId, behind: Option<i64>) {
+        let behind = behind.map_or(-1.0, |records| records as f64);
+        self.metrics.set(Metric::StandbyBehind, &[role, &partition.to_string()], behind);
+    }
+
+    fn stands(&self, topic: &str, partition: PartitionId, secs: f64) {
+        let partition = partition.to_string();
+        self.metrics.set(Metric::StableOffsetStands, &[topic, &partition], secs);
+    }
+
     fn rebalanced(&self, role: &'static str, assigned: bool, partitions: usize) {
         let result = if assigned { "assigned" } else { "revoked" };
         self.metrics.add(Metric::Rebalances, &[role, result], partitions as f64);

@@ -101,14 +101,17 @@ impl Pipeline {
         let direct = settings.ingest == IngestMode::Direct;
         let has = |role: Role| roles.contains(&role) && !(direct && role == Role::Ingest);
         let whole = Role::ALL.iter().all(|role| roles.contains(role));
-        let source_ends = ends_of(connection, settings.sources.values().map(|s| s.topic.as_str()))?;
-        let own = ends_of(connection, own_topics(settings, direct))?;
         let keeps = settings.delivery.mode == DeliveryMode::ExactlyOnce;
-        if keeps {
-            let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| has(*role));
-            let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
-            ends_of(connection, changelogs.iter().map(String::as_str))?;
-        }
+        let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| keeps && has(*role));
+        let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
+        let sources = settings.sources.values().map(|s| s.topic.as_str());
+        let ours = own_topics(settings, direct).into_iter();
+        let all = sources.clone().chain(ours).chain(changelogs.iter().map(String::as_str));
+        // One question for all of them: a start should be quick.
+        let own = ends_of(connection, all)?;
+        let source_ends =
+            own.clone().into_iter().filter(|(name, _)| sources.clone().any(|s| s == name));
+        let source_ends: Ends = source_ends.collect();
         let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
         let mut pipeline = Pipeline {
             tasks: Arc::new(tasks),
@@ -210,6 +213,7 @@ impl Pipeline {
             },
             checkpoint_interval: delivery.checkpoint_interval,
             static_membership: delivery.static_membership,
+            standby_replicas: delivery.standby_replicas,
         })
     }
 
@@ -376,26 +380,42 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What `/healthz` says: the workers run and are connected.
+    /// What `/healthz` says: the workers run, are connected, and no transaction keeps readers waiting.
     pub fn is_live(&self) -> Health {
         if let Some(reason) = self.failure() {
             return Health::Not(reason);
         }
         let cut_off = self.workers.values().find(|w| w.health().is_cut_off());
-        match cut_off {
-            Some(handle) => Health::Not(format!("{}: no broker can be reached", handle.role())),
-            None => Health::Ok,
+        if let Some(handle) = cut_off {
+            return Health::Not(format!("{}: no broker can be reached", handle.role()));
         }
+        let relayed = self.relay.iter().map(|relay| ("relay", relay.health()));
+        let all = self.workers.values().map(|w| (w.role(), w.health())).chain(relayed);
+        for (role, health) in all {
+            if let Some(standing) = health.standing() {
+                return Health::Not(format!("{role}: {standing}"));
+            }
+        }
+        Health::Ok
     }
 
-    /// What `/readyz` says: partitions are assigned and the relay has read its topics to the end.
+    /// What `/readyz` says: partitions are assigned, their state is back, and the relay has read its
+    /// topics to the end.
     pub fn is_ready(&self) -> Health {
         if let Health::Not(reason) = self.is_live() {
             return Health::Not(reason);
         }
         for handle in self.workers.values() {
-            if !handle.progress().values().any(|p| p.owned) {
-                return Health::Not(format!("{}: no partition is assigned yet", handle.role()));
+            let (role, progress) = (handle.role(), handle.progress());
+            let owned = progress.values().filter(|p| p.owned).count();
+            if owned == 0 {
+                return Health::Not(format!("{role}: no partition is assigned yet"));
+            }
+            let restoring = progress.values().filter(|p| p.owned && p.restoring).count();
+            if restoring > 0 {
+                return Health::Not(format!(
+                    "{role}: the state of {restoring} of {owned} partitions is not back yet"
+                ));
             }
         }
         match self.relay.is_some() && !self.view.is_caught_up() {
@@ -423,14 +443,8 @@ pub fn ends_of<'t>(
     connection: &Connection,
     topics: impl IntoIterator<Item = &'t str>,
 ) -> anyhow::Result<Ends> {
-    let mut ends = Ends::new();
-    for topic in topics {
-        let of_topic = client::end_offsets(connection, topic).with_context(|| {
-            format!("topic {topic} cannot be used; `touchline topics apply` creates our own topics")
-        })?;
-        ends.insert(topic.to_owned(), of_topic);
-    }
-    Ok(ends)
+    client::all_end_offsets(connection, topics)
+        .context("a topic cannot be used; `touchline topics apply` creates our own topics")
 }
 
 fn own_topics(settings: &Settings, direct: bool) -> Vec<&str> {

@@ -106,6 +106,11 @@ impl Relay {
         progress.iter().map(|(at, read)| (*at, read.next)).collect()
     }
 
+    /// How its reader is doing.
+    pub fn health(&self) -> crate::kafka::health::Health {
+        self.tail.health()
+    }
+
     /// Why it stopped, if it failed.
     pub fn failure(&self) -> Option<String> {
         self.tail.failure().map(|e| e.to_string())

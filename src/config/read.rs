@@ -74,6 +74,7 @@ pub(super) fn delivery(root: View<'_>) -> DeliverySettings {
         commit_interval: view.get("commit_interval").duration(),
         checkpoint_interval: view.get("checkpoint_interval").duration(),
         static_membership: view.get("static_membership").bool(),
+        standby_replicas: view.get("standby_replicas").integer(),
     }
 }
 

@@ -112,6 +112,8 @@ pub struct DeliverySettings {
     pub checkpoint_interval: Millis,
     /// Whether a restart within the session keeps its partitions.
     pub static_membership: bool,
+    /// Other workers that keep a copy of a partition's state warm.
+    pub standby_replicas: usize,
 }
 
 /// What is promised about restarts.

@@ -52,6 +52,11 @@ const DELIVERY: &[Key] = &[
     key("commit_interval", POSITIVE, "Time between two commits."),
     key("checkpoint_interval", POSITIVE, "Time between two checkpoints of a partition's state."),
     key("static_membership", Bool, "Whether a restart within the session keeps its partitions."),
+    key(
+        "standby_replicas",
+        Integer { min: 0, max: 10 },
+        "Copies of each state kept warm elsewhere.",
+    ),
 ];
 
 const REGISTRY: &[Key] = &[

@@ -78,6 +78,15 @@ impl ClientContext for Watch {
         let up = statistics.brokers.values().filter(|b| b.nodeid >= 0 && b.state == "UP").count();
         let known = statistics.brokers.values().filter(|b| b.nodeid >= 0).count();
         self.monitor.brokers(up, known);
+        for (topic, partitions) in &statistics.topics {
+            for (number, partition) in &partitions.partitions {
+                // Where nothing is fetched nothing is known.
+                if partition.ls_offset >= 0 && partition.fetch_state == "active" {
+                    let at = TopicPartition::new(topic, PartitionId::new(*number));
+                    self.monitor.stable(&at, partition.ls_offset, partition.hi_offset);
+                }
+            }
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -4,6 +4,7 @@
 //! belong to the engine, as its promises rest on them; [`Connection::check`] refuses those.
 
 use super::error::Error;
+use super::task::TopicPartition;
 use crate::clock::Moment;
 use crate::model::ids::{NextOffset, PartitionId};
 use rdkafka::ClientConfig;
@@ -13,7 +14,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::time::Duration;
 
@@ -306,6 +309,75 @@ impl Asker {
             self.ask(what, |c| c.fetch_watermarks(topic, partition.get(), ASK_TIMEOUT))?;
         Ok((low, NextOffset::new(high)))
     }
+
+    /// The first offsets of partitions (`Offset::Beginning`) or the next ones (`Offset::End`), in one
+    /// question per broker.
+    pub(super) fn edges<'t>(
+        &self,
+        partitions: impl IntoIterator<Item = (&'t str, PartitionId)>,
+        edge: Offset,
+    ) -> Result<Edges, Error> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, partition.get());
+        }
+        let what = || "asking where topics begin or end".to_owned();
+        let mut found = self.ask(what, |client| edges(client, &list, edge, ASK_TIMEOUT))?;
+        // What a leader did not tell is asked again, with the patience that it takes.
+        for element in list.elements() {
+            let at = TopicPartition::new(element.topic(), PartitionId::new(element.partition()));
+            if let Entry::Vacant(missing) = found.entry(at) {
+                let (low, high) = self.bounds(&missing.key().topic, missing.key().partition)?;
+                missing.insert(match edge {
+                    Offset::Beginning => NextOffset::new(low),
+                    _ => high,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The offset behind the last committed record of each partition of `topics`.
+    pub(super) fn ends<'t>(
+        &self,
+        topics: impl IntoIterator<Item = &'t str>,
+    ) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+        let mut partitions = Vec::new();
+        for topic in topics {
+            partitions.extend((0..self.partitions(topic)?).map(|p| (topic, PartitionId::new(p))));
+        }
+        let mut ends: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+        for (at, next) in self.edges(partitions, Offset::End)? {
+            ends.entry(at.topic.to_string()).or_default().insert(at.partition, next);
+        }
+        Ok(ends)
+    }
+}
+
+/// Offsets at one edge of partitions.
+pub(super) type Edges = BTreeMap<TopicPartition, NextOffset>;
+
+/// Asks where partitions begin or end; those that are not told are left out.
+pub(super) fn edges<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    partitions: &TopicPartitionList,
+    edge: Offset,
+    within: Duration,
+) -> Result<Edges, KafkaError> {
+    let mut asked = TopicPartitionList::new();
+    for element in partitions.elements() {
+        // The protocol has two special times: the beginning and the end.
+        asked.add_partition_offset(element.topic(), element.partition(), edge)?;
+    }
+    let found = client.offsets_for_times(asked, within)?;
+    let known = found.elements().into_iter().filter_map(|e| match (e.error(), e.offset()) {
+        (Ok(()), Offset::Offset(next)) => {
+            let at = TopicPartition::new(e.topic(), PartitionId::new(e.partition()));
+            Some((at, NextOffset::new(next)))
+        }
+        _ => None,
+    });
+    Ok(known.collect())
 }
 
 /// How many partitions `topic` has; [`Error::MissingTopic`] if it does not exist.
@@ -318,11 +390,15 @@ pub fn end_offsets(
     connection: &Connection,
     topic: &str,
 ) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
-    let asker = connection.asker()?;
-    (0..asker.partitions(topic)?)
-        .map(PartitionId::new)
-        .map(|p| Ok((p, asker.bounds(topic, p)?.1)))
-        .collect()
+    Ok(connection.asker()?.ends([topic])?.remove(topic).unwrap_or_default())
+}
+
+/// The same for several topics at once.
+pub fn all_end_offsets<'t>(
+    connection: &Connection,
+    topics: impl IntoIterator<Item = &'t str>,
+) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+    connection.asker()?.ends(topics)
 }
 
 /// Offsets that `group` has committed for `topic`; partitions without one are absent.
@@ -331,14 +407,14 @@ pub fn committed(
     group: &str,
     topic: &str,
 ) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
-    let mut list = rdkafka::TopicPartitionList::new();
+    let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, connection.asker()?.partitions(topic)? - 1);
     let consumer: BaseConsumer<Quiet> = create(&connection.consumer(group))?;
     let found = consumer
         .committed_offsets(list, ASK_TIMEOUT)
         .map_err(|e| Error::broker(format!("asking for the offsets of group {group}"), e))?;
     let offsets = found.elements().into_iter().filter_map(|e| match e.offset() {
-        rdkafka::Offset::Offset(n) => Some((PartitionId::new(e.partition()), NextOffset::new(n))),
+        Offset::Offset(n) => Some((PartitionId::new(e.partition()), NextOffset::new(n))),
         _ => None,
     });
     Ok(offsets.collect())

@@ -71,6 +71,8 @@ pub struct ExactlyOnce {
     pub checkpoint_interval: Millis,
     /// Keep the membership over a restart, for as long as the session lasts.
     pub static_membership: bool,
+    /// Workers of other instances that keep a copy of a partition's state warm.
+    pub standby_replicas: usize,
 }
 
 /// What the workers of a role need to know.
@@ -156,6 +158,16 @@ pub struct Position {
     pub caught_up: bool,
     /// True if a worker of this process has it.
     pub owned: bool,
+    /// True while its state is brought back: nothing new is folded.
+    pub restoring: bool,
+}
+
+/// What a worker sees of one of its partitions.
+pub(super) struct Sight<'a> {
+    pub(super) at: &'a TopicPartition,
+    pub(super) folded: Option<NextOffset>,
+    pub(super) caught_up: bool,
+    pub(super) restoring: bool,
 }
 
 /// What workers and their handle share.
@@ -198,7 +210,12 @@ impl Shared {
     }
 
     pub(super) fn owned(&self, at: &TopicPartition, owned: bool) {
-        self.change(at, |p| (p.owned, p.caught_up) = (owned, false));
+        self.change(at, |p| (p.owned, p.caught_up, p.restoring) = (owned, false, false));
+    }
+
+    /// A partition has come, and its state is not here yet.
+    pub(super) fn takes_over(&self, at: &TopicPartition) {
+        self.change(at, |p| (p.owned, p.caught_up, p.restoring) = (true, false, true));
     }
 
     pub(super) fn done(&self, at: &TopicPartition) -> Option<NextOffset> {
@@ -210,16 +227,15 @@ impl Shared {
     }
 
     /// Takes over how far partitions have been folded, and whether to their end.
-    pub(super) fn seen<'a>(
-        &self,
-        partitions: impl Iterator<Item = (&'a TopicPartition, Option<NextOffset>, bool)>,
-    ) {
+    pub(super) fn seen<'a>(&self, partitions: impl Iterator<Item = Sight<'a>>) {
         let mut positions = self.positions();
         let mut changed = false;
-        for (at, folded, caught_up) in partitions {
+        for Sight { at, folded, caught_up, restoring } in partitions {
             let Some(position) = positions.get_mut(at) else { continue };
-            changed |= position.folded != folded || position.caught_up != caught_up;
-            (position.folded, position.caught_up) = (folded, caught_up);
+            let before = (position.folded, position.caught_up, position.restoring);
+            changed |= before != (folded, caught_up, restoring);
+            (position.folded, position.caught_up, position.restoring) =
+                (folded, caught_up, restoring);
         }
         if changed {
             self.moved.notify_all();
@@ -339,11 +355,12 @@ fn prepare_exactly(
             identity: exactly.identity.clone(),
             commit_interval: settings.commit_interval,
             checkpoint_interval: exactly.checkpoint_interval,
+            standby_replicas: exactly.standby_replicas,
             in_flight_bytes: settings.in_flight_bytes,
         },
         around.factory.clone(),
     );
-    // Before the group hands out partitions: what a dead predecessor left open ends here.
+    // What a dead predecessor left open ends meanwhile.
     let committer = Committer::start(
         &settings.connection,
         &id,

@@ -4,8 +4,14 @@
 //! of the brokers comes from its statistics, every five seconds.
 
 use super::task::TopicPartition;
+use crate::clock::Moment;
+use crate::model::time::Millis;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+/// A last stable offset that stands for longer than this before records that came since is worth an
+/// alarm: transactions are open for milliseconds, and a dead worker's for 10 s and a clean-up interval.
+const STANDS_TOO_LONG: Millis = Millis::from_secs(25);
 
 /// State of one role's workers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,12 +22,24 @@ pub struct Health {
     pub waiting: BTreeMap<TopicPartition, String>,
     /// What the client complained about last, until all is well again.
     pub complaint: Option<String>,
+    /// Partitions whose last stable offset stands while records come: where, and for how long.
+    pub standing: BTreeMap<TopicPartition, (i64, Millis)>,
 }
 
 impl Health {
     /// True if no broker can be reached.
     pub fn is_cut_off(&self) -> bool {
         matches!(self.brokers, Some((0, _)))
+    }
+
+    /// The open transaction that keeps readers of committed records waiting for too long, in words.
+    pub fn standing(&self) -> Option<String> {
+        let too_long = |(_, (_, time)): &(&TopicPartition, &(i64, Millis))| *time > STANDS_TOO_LONG;
+        let (at, (offset, time)) = self.standing.iter().find(too_long)?;
+        Some(format!(
+            "{at}: an open transaction has been keeping readers at offset {offset} for {time}; \
+             `touchline state show` names those of this application"
+        ))
     }
 
     /// What is wrong, in one line; `None` if nothing is.
@@ -35,13 +53,55 @@ impl Health {
     }
 }
 
+/// Where the last stable offset of a partition stands.
+#[derive(Debug)]
+struct Stable {
+    at: i64,
+    since: Moment,
+    /// Log end when it came to stand.
+    end: i64,
+    /// True if the log went on since.
+    waits: bool,
+}
+
 /// Where workers and client callbacks note what they see.
 #[derive(Default, Debug)]
-pub(super) struct Monitor(Mutex<Health>);
+pub(super) struct Monitor {
+    health: Mutex<Health>,
+    stable: Mutex<BTreeMap<TopicPartition, Stable>>,
+}
 
 impl Monitor {
     fn with<T>(&self, f: impl FnOnce(&mut Health) -> T) -> T {
-        f(&mut self.0.lock().expect("no panic while held"))
+        f(&mut self.health.lock().expect("no panic while held"))
+    }
+
+    /// The last fetch told the last stable offset and the log end of a partition.
+    pub(super) fn stable(&self, at: &TopicPartition, stable: i64, end: i64) {
+        let mut known = self.stable.lock().expect("no panic while held");
+        if stable >= end {
+            known.remove(at);
+            return;
+        }
+        match known.get_mut(at) {
+            Some(standing) if standing.at == stable => standing.waits |= end > standing.end,
+            _ => {
+                let standing = Stable { at: stable, since: Moment::now(), end, waits: false };
+                known.insert(at.clone(), standing);
+            }
+        }
+    }
+
+    /// For how long the last stable offset of a partition has been standing while records came.
+    pub(super) fn stands(&self, at: &TopicPartition) -> Option<Millis> {
+        let known = self.stable.lock().expect("no panic while held");
+        known.get(at).filter(|standing| standing.waits).map(|standing| standing.since.elapsed())
+    }
+
+    /// A partition is not read any more.
+    pub(super) fn forget(&self, at: &TopicPartition) {
+        self.goes_on(at);
+        self.stable.lock().expect("no panic while held").remove(at);
     }
 
     pub(super) fn brokers(&self, up: usize, known: usize) {
@@ -70,7 +130,11 @@ impl Monitor {
     }
 
     pub(super) fn health(&self) -> Health {
-        self.with(|health| health.clone())
+        let mut health = self.with(|health| health.clone());
+        let known = self.stable.lock().expect("no panic while held");
+        let waiting = known.iter().filter(|(_, standing)| standing.waits);
+        health.standing = waiting.map(|(at, s)| (at.clone(), (s.at, s.since.elapsed()))).collect();
+        health
     }
 }
 
@@ -78,6 +142,29 @@ impl Monitor {
 mod tests {
     use super::*;
     use crate::model::ids::PartitionId;
+
+    #[test]
+    fn a_stable_offset_that_stands_while_records_come_is_told() {
+        let monitor = Monitor::default();
+        let at = TopicPartition::new("orders", PartitionId::new(3));
+        // An open transaction alone keeps nobody waiting.
+        monitor.stable(&at, 10, 12);
+        monitor.stable(&at, 10, 12);
+        assert_eq!((monitor.stands(&at), monitor.health().standing.len()), (None, 0));
+        monitor.stable(&at, 10, 13);
+        assert!(monitor.stands(&at).is_some());
+        assert_eq!(monitor.health().standing[&at].0, 10);
+        // It is an alarm only after a while.
+        assert_eq!(monitor.health().standing(), None);
+        let standing = BTreeMap::from([(at.clone(), (10, Millis::from_secs(26)))]);
+        let text = Health { standing, ..Health::default() }.standing().unwrap();
+        assert!(text.starts_with("orders/3: an open transaction"), "{text}");
+        monitor.stable(&at, 14, 15);
+        assert_eq!(monitor.stands(&at), None);
+        monitor.stable(&at, 14, 16);
+        monitor.forget(&at);
+        assert_eq!(monitor.stands(&at), None);
+    }
 
     #[test]
     fn problems_are_named_the_brokers_first() {

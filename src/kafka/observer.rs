@@ -48,6 +48,24 @@ pub trait WorkerObserver: Send + Sync {
         let _ = (role, topic, partition, reason);
     }
 
+    /// The state of a partition is restored: so many records of its changelog are left, and so many
+    /// seconds if it goes on as before. Told once a second; with 0 when it is over.
+    fn restoring(&self, role: &'static str, partition: PartitionId, left: i64, secs: f64) {
+        let _ = (role, partition, left, secs);
+    }
+
+    /// A copy of the state of another's partition is so many records behind; `None`: there is none
+    /// here any more. Told about once a second.
+    fn follows(&self, role: &'static str, partition: PartitionId, behind: Option<i64>) {
+        let _ = (role, partition, behind);
+    }
+
+    /// For so long the last stable offset of a partition has been standing before records. Told about
+    /// once a second.
+    fn stands(&self, topic: &str, partition: PartitionId, secs: f64) {
+        let _ = (topic, partition, secs);
+    }
+
     /// Partitions were assigned (`true`) or revoked (`false`).
     fn rebalanced(&self, role: &'static str, assigned: bool, partitions: usize) {
         let _ = (role, assigned, partitions);

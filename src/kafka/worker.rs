@@ -8,7 +8,7 @@
 use super::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
 use super::commit::{CommitStep, Step};
 use super::error::Error;
-use super::group::{Resume, Settings, Shared};
+use super::group::{Resume, Settings, Shared, Sight};
 use super::health::Monitor;
 use super::observer::WorkerObserver;
 use super::reader::fatal;
@@ -156,7 +156,7 @@ impl<C: CommitStep> Worker<C> {
         for at in partitions {
             self.slots.retain(|slot| slot.at != *at);
             self.around.shared.owned(at, false);
-            self.around.monitor.goes_on(at);
+            self.around.monitor.forget(at);
             list.add_partition(&at.topic, at.partition.get());
         }
         self.around.observer.rebalanced(role, false, partitions.len());
@@ -309,7 +309,12 @@ impl<C: CommitStep> Worker<C> {
         let Surroundings { settings, shared, observer, .. } = &self.around;
         std::mem::swap(&mut self.step.outputs, &mut self.out.records);
         self.step.positions.extend(self.slots.iter_mut().filter_map(Slot::take_position));
-        shared.seen(self.slots.iter().map(|slot| (&slot.at, slot.next(), slot.caught_up())));
+        shared.seen(self.slots.iter().map(|slot| Sight {
+            at: &slot.at,
+            folded: slot.next(),
+            caught_up: slot.caught_up(),
+            restoring: false,
+        }));
         if self.step.outputs.is_empty() && self.step.positions.is_empty() {
             return Ok(());
         }

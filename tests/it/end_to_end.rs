@@ -5,6 +5,7 @@ mod alertmanager;
 mod bad_input;
 mod killed;
 mod served;
+mod standby;
 pub(crate) mod support;
 
 use std::collections::BTreeMap;

@@ -223,6 +223,7 @@ mod real {
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
+    use touchline::clock::Moment;
     use touchline::kafka::client::{committed, end_offsets};
     use touchline::kafka::topics::{Change, Cleanup, Wanted, apply, describe, existing, plan};
     use touchline::kafka::writer::Writer;
@@ -298,6 +299,40 @@ mod real {
         let (records, seals) = all_of(&read_all(&connection, "marker.out"));
         assert_eq!((records, seals.len()), (vec![0, 2], 1));
         assert_eq!(committed(&connection, "copy-marker.in", "marker.in").unwrap(), ends);
+    }
+
+    #[test]
+    fn a_transaction_that_stays_open_before_records_is_a_health_state() {
+        let (broker, connection) = broker(&[("stands.in", 1), ("stands.out", 1)]);
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", broker.bootstrap())
+            .set("transactional.id", "stands")
+            .create()
+            .unwrap();
+        let most = Duration::from_secs(30);
+        producer.init_transactions(most).unwrap();
+        producer.begin_transaction().unwrap();
+        let open = BaseRecord::<str, str>::to("stands.in").key("k").payload("1000");
+        producer.send(open).unwrap();
+        producer.flush(most).unwrap();
+        let settings = copying(&connection, "stands.in", Start::Earliest);
+        let handle = start(settings, copier(Copies::Plain), Arc::new(Silent)).unwrap();
+        let since = Moment::now();
+        // Records go on coming behind it; nobody who reads what is committed gets them.
+        while handle.health().standing.is_empty() {
+            support::fill(&connection, "stands.in", 1, 0..1);
+            assert!(since.elapsed() < DEADLINE, "{:?}", handle.health());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let (at, (offset, _)) = handle.health().standing.into_iter().next().unwrap();
+        assert_eq!((at.to_string(), offset), ("stands.in/0".to_owned(), 0));
+        producer.commit_transaction(most).unwrap();
+        while !handle.health().standing.is_empty() {
+            assert!(since.elapsed() < DEADLINE, "{:?}", handle.health());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        handle.stop();
+        handle.join().unwrap();
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl ProducerContext for Reports {
 }
 
 impl Committer {
-    /// Starts the thread; initialising the transactional id ends what a predecessor left open.
+    /// Starts the thread, which initialises the transactional id: that ends what a predecessor left
+    /// open.
     pub(crate) fn start(
         connection: &Connection,
         id: &str,
@@ -83,9 +84,15 @@ impl Committer {
         let (say, reports) = sync_channel(1);
         let mut work =
             Work { config, monitor, producer: None, fences: 0, stopped: stopped.clone() };
-        // Fails early if a property is wrong or the cluster refuses.
-        work.producer()?;
+        // Fails early if a property is wrong.
+        let made = work.make()?;
         let run = move || {
+            // Beside whatever the worker does until it has something to commit: a coordinator that has
+            // to end the transaction of a predecessor first takes a second.
+            if let Err(error) = work.initialise(made) {
+                // The first transaction tries again, and says what is wrong.
+                tracing::warn!(%error, "transactions are not initialised yet");
+            }
             while let Ok(job) = taken.recv() {
                 let since = Moment::now();
                 let outcome = work.transact(&job);
@@ -146,22 +153,30 @@ impl Work {
     /// The producer, made if there is none.
     fn producer(&mut self) -> Result<&BaseProducer<Reports>, Error> {
         if self.producer.is_none() {
-            let made: BaseProducer<Reports> = self
-                .config
-                .create_with_context(Reports(self.monitor.clone()))
-                .map_err(|e| property_error(&e))?;
-            let since = Moment::now();
-            while let Err(error) = made.init_transactions(CALL) {
-                let again = is_retriable(&error) && !self.stopped.load(Ordering::SeqCst);
-                if !again && since.elapsed_secs() > ASK_TIMEOUT.as_secs_f64() || is_fatal(&error) {
-                    return Err(Error::broker("initialising transactions", error));
-                }
-                self.monitor.note(&format!("initialising transactions: {error}"));
-                std::thread::sleep(PAUSE);
-            }
-            self.producer = Some(made);
+            let made = self.make()?;
+            self.initialise(made)?;
         }
         Ok(self.producer.as_ref().expect("made above"))
+    }
+
+    fn make(&self) -> Result<BaseProducer<Reports>, Error> {
+        let context = Reports(self.monitor.clone());
+        self.config.create_with_context(context).map_err(|e| property_error(&e))
+    }
+
+    /// Ends what a predecessor of the same name left open.
+    fn initialise(&mut self, made: BaseProducer<Reports>) -> Result<(), Error> {
+        let since = Moment::now();
+        while let Err(error) = made.init_transactions(CALL) {
+            let again = is_retriable(&error) && !self.stopped.load(Ordering::SeqCst);
+            if !again && since.elapsed_secs() > ASK_TIMEOUT.as_secs_f64() || is_fatal(&error) {
+                return Err(Error::broker("initialising transactions", error));
+            }
+            self.monitor.note(&format!("initialising transactions: {error}"));
+            std::thread::sleep(PAUSE);
+        }
+        self.producer = Some(made);
+        Ok(())
     }
 
     fn transact(&mut self, job: &Job) -> Result<Outcome, Error> {

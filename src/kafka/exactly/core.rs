@@ -9,9 +9,11 @@
 //! | `words` | what goes in and out |
 //! | `recovery` | from a committed offset and a changelog to a task that folds |
 //! | `commit` | what a transaction carries, and what became of it |
+//! | `standby` | copies of states that others own |
 
 mod commit;
 mod recovery;
+mod standby;
 mod words;
 
 pub use words::{
@@ -28,6 +30,7 @@ use crate::kafka::error::Error;
 use crate::kafka::task::{Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
+use standby::Standbys;
 use std::sync::Arc;
 
 const RETRY_FIRST: Millis = Millis::from_ms(100);
@@ -54,6 +57,7 @@ pub struct Core {
     settings: Settings,
     factory: Arc<dyn TaskFactory>,
     slots: Vec<Slot>,
+    standbys: Standbys,
     /// Where the last record was: records come in runs.
     last: usize,
     slot_ids: SlotId,
@@ -77,6 +81,7 @@ impl Core {
             settings,
             factory,
             slots: Vec::new(),
+            standbys: Standbys::default(),
             last: 0,
             slot_ids: 0,
             pending: Pending::default(),
@@ -103,7 +108,7 @@ impl Core {
             at: &slot.at,
             next: slot.next,
             caught_up: slot.caught_up,
-            restoring: matches!(slot.phase, Phase::Asking { .. } | Phase::Restoring(_)),
+            restoring: slot.is_restoring(),
             sealed: matches!(slot.phase, Phase::Sealed),
             last_timestamp: slot.last_timestamp,
         })
@@ -145,12 +150,19 @@ impl Core {
     /// # Errors
     /// If there is no task for it.
     pub fn assign(&mut self, at: TopicPartition, now: Millis) -> Result<(), Error> {
-        let task = self
-            .factory
-            .create(&at.topic, at.partition)
-            .map_err(|reason| self.failed(&at, reason))?;
+        let warm = self.standbys.take(&at);
+        let is_warm = warm.is_some();
+        let (task, found) = match warm {
+            Some(warm) => warm,
+            None => {
+                let made = self.factory.create(&at.topic, at.partition);
+                (made.map_err(|reason| self.failed(&at, reason))?, None)
+            }
+        };
         self.slot_ids += 1;
-        self.slots.push(Slot::new(self.slot_ids, at, task, now));
+        let mut slot = Slot::new(self.slot_ids, at, task, now);
+        (slot.is_warm, slot.found) = (is_warm, found);
+        self.slots.push(slot);
         Ok(())
     }
 
@@ -159,7 +171,7 @@ impl Core {
         let Some(place) = self.slots.iter().position(|slot| slot.at == *at) else { return };
         let slot = self.slots.remove(place);
         self.pending.drop_slot(slot.id);
-        if matches!(slot.phase, Phase::Restoring(_)) {
+        if slot.reads_changelog() {
             self.commands.push(Command::CloseChangelog(slot.at));
         }
     }
@@ -199,6 +211,10 @@ impl Core {
                 }
                 _ => {}
             }
+        }
+        let follows = self.settings.standby_replicas > 0 && self.settings.changelog.is_some();
+        if follows && self.standbys.wants_owners(now) {
+            self.commands.push(Command::AskOwners);
         }
         if let Some(flight) = self.flight.as_ref().filter(|flight| flight.unknown) {
             let owned =

@@ -42,8 +42,6 @@ pub(super) enum Phase {
 pub(super) struct Restoring {
     pub(super) committed: Option<Committed>,
     pub(super) bounds: Bounds,
-    /// The last checkpoint read.
-    pub(super) found: Option<Checkpoint>,
     pub(super) since: Millis,
     /// How often the committed offset was asked for.
     pub(super) asked: u32,
@@ -68,6 +66,10 @@ pub(super) struct Slot {
     pub(super) at: TopicPartition,
     pub(super) task: Box<dyn Task>,
     pub(super) phase: Phase,
+    /// Its changelog has been followed before it came, and still is.
+    pub(super) is_warm: bool,
+    /// The last checkpoint read of the changelog.
+    pub(super) found: Option<Checkpoint>,
     /// The offset to fold next; `None` until something came, if the start has no number.
     pub(super) next: Option<NextOffset>,
     /// Outputs of records below are published.
@@ -101,6 +103,8 @@ impl Slot {
             at,
             task,
             phase: Phase::Asking { asked: false, after: now },
+            is_warm: false,
+            found: None,
             next: None,
             published: None,
             end: None,
@@ -126,6 +130,20 @@ impl Slot {
     pub(super) fn is_live(&self) -> bool {
         let folds = matches!(self.phase, Phase::Seeking | Phase::Running | Phase::Waiting { .. });
         folds && self.is_level()
+    }
+
+    /// True while its changelog is read.
+    pub(super) fn reads_changelog(&self) -> bool {
+        match self.phase {
+            Phase::Asking { .. } => self.is_warm,
+            Phase::Restoring(_) => true,
+            _ => false,
+        }
+    }
+
+    /// True while its state is brought back.
+    pub(super) fn is_restoring(&self) -> bool {
+        matches!(self.phase, Phase::Asking { .. } | Phase::Restoring(_)) || !self.is_level()
     }
 
     pub(super) fn move_to(&mut self, next: NextOffset) {
@@ -174,8 +192,8 @@ impl Slot {
         open: bool,
         identity: &Identity,
     ) -> Result<Restored, String> {
-        let Restoring { committed, bounds, found, .. } = restoring;
-        let (committed, found) = match (committed, found) {
+        let Restoring { committed, bounds, .. } = restoring;
+        let (committed, found) = match (committed, &self.found) {
             // A coordinator may say for a moment that it knows nothing, while the only checkpoint waits
             // for its marker: nothing is begun anew before the changelog is decided.
             (None, None) if open && !Mutation::OpenChangelogIgnored.is_on() => {

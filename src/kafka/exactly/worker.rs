@@ -5,22 +5,22 @@
 //! begin a transaction if one is due. Nothing here waits longer than the client may go unserved, but
 //! for questions to the coordinator.
 
+mod ask;
+
 use super::committer::Committer;
-use super::core::{Bounds, Command, Core, Folded, Start};
-use super::metadata::Committed;
-use super::restorer::Restorer;
+use super::core::{Command, Core, Folded, Start};
+use super::restorer::{Mode, Restorer};
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
 use crate::kafka::error::Error;
+use crate::kafka::group::Sight;
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
 use crate::kafka::worker::Surroundings;
-use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a revocation or a stop may wait for its last transaction: below the session time-out.
@@ -44,6 +44,8 @@ pub(crate) struct ExactWorker {
     to_read: Vec<(TopicPartition, Start)>,
     /// Partitions whose changelog is to be read.
     to_restore: Vec<TopicPartition>,
+    /// Partitions of others whose changelog is to be followed.
+    to_follow: Vec<TopicPartition>,
     started: Moment,
     told: Moment,
 }
@@ -55,7 +57,8 @@ impl ExactWorker {
         core: Core,
         committer: Committer,
     ) -> ExactWorker {
-        let (restorers, to_read, to_restore) = (Vec::new(), Vec::new(), Vec::new());
+        let (restorers, to_read) = (Vec::new(), Vec::new());
+        let (to_restore, to_follow) = (Vec::new(), Vec::new());
         let (started, told) = (Moment::now(), Moment::now());
         ExactWorker {
             around,
@@ -65,6 +68,7 @@ impl ExactWorker {
             restorers,
             to_read,
             to_restore,
+            to_follow,
             started,
             told,
         }
@@ -90,8 +94,8 @@ impl ExactWorker {
                 self.core.stop_at(|at| ends.of(at));
             }
             self.obey()?;
-            self.restore()?;
-            self.fold()?;
+            let restored = self.restore()?;
+            self.fold(restored > 0)?;
             self.begin(false)?;
             self.tell();
         }
@@ -121,7 +125,7 @@ impl ExactWorker {
             self.core.assign(at.clone(), now)?;
             let start = self.around.starts.get(at).copied().unwrap_or(Offset::Beginning);
             list.add_partition_offset(&at.topic, at.partition.get(), start).map_err(assigning)?;
-            self.around.shared.owned(at, true);
+            self.around.shared.takes_over(at);
         }
         self.consumer.assign(&list).map_err(assigning)?;
         // Nothing is read before it is known from where.
@@ -145,7 +149,7 @@ impl ExactWorker {
             self.to_read.retain(|(of, _)| of != at);
             self.to_restore.retain(|of| of != at);
             self.around.shared.owned(at, false);
-            self.around.monitor.goes_on(at);
+            self.around.monitor.forget(at);
             list.add_partition(&at.topic, at.partition.get());
         }
         self.close_changelogs(partitions)?;
@@ -221,8 +225,11 @@ impl ExactWorker {
             match command {
                 Command::AskCommitted(at) => ask.push(at),
                 Command::ReadChangelog(at) => restore.push(at),
+                Command::AskOwners => self.ask_owners(),
+                Command::Follow(at) => self.to_follow.push(at),
                 Command::CloseChangelog(at) => {
-                    self.restorers.iter_mut().for_each(|r| r.close(&at));
+                    restore.retain(|of| *of != at);
+                    self.close(&at);
                 }
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::Pause(at) => {
@@ -232,8 +239,15 @@ impl ExactWorker {
             }
         }
         self.restorers.retain(|r| !r.is_over());
+        // What has been followed is only gone on with.
+        restore.retain(|at| !self.restorers.iter_mut().any(|r| r.promote(at)));
+        self.to_follow.retain(|at| !restore.contains(at));
         if !restore.is_empty() {
-            self.start_restore(restore)?;
+            self.start_restore(restore, Mode::Restore)?;
+        }
+        if !self.to_follow.is_empty() {
+            let follow = std::mem::take(&mut self.to_follow);
+            self.start_restore(follow, Mode::Follow)?;
         }
         if !ask.is_empty() {
             self.ask(&ask)?;
@@ -245,9 +259,9 @@ impl ExactWorker {
     fn close_changelogs(&mut self, gone: &[TopicPartition]) -> Result<(), Error> {
         for command in self.core.commands(self.now()) {
             match command {
-                Command::CloseChangelog(at) => {
-                    self.restorers.iter_mut().for_each(|r| r.close(&at));
-                }
+                Command::AskOwners => {}
+                Command::Follow(at) => self.to_follow.push(at),
+                Command::CloseChangelog(at) => self.close(&at),
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 // Asked again by the core as long as it wants to know.
                 Command::AskCommitted(at) => self.core.not_answered(&at, self.now()),
@@ -266,7 +280,12 @@ impl ExactWorker {
         Ok(())
     }
 
-    fn start_restore(&mut self, partitions: Vec<TopicPartition>) -> Result<(), Error> {
+    fn close(&mut self, at: &TopicPartition) {
+        self.to_follow.retain(|of| of != at);
+        self.restorers.iter_mut().for_each(|r| r.close(at));
+    }
+
+    fn start_restore(&mut self, partitions: Vec<TopicPartition>, mode: Mode) -> Result<(), Error> {
         let Surroundings { settings, monitor, .. } = &self.around;
         let changelog =
             self.core.settings().changelog.clone().expect("only tasks with a changelog restore");
@@ -275,45 +294,10 @@ impl ExactWorker {
             &settings.group,
             &changelog,
             partitions,
+            mode,
             monitor.clone(),
         )?;
         self.restorers.push(restorer);
-        Ok(())
-    }
-
-    /// Asks the coordinator for committed offsets that no transaction can change any more.
-    fn ask(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let client = self.consumer.client();
-        let mut list = TopicPartitionList::new();
-        for at in partitions {
-            list.add_partition(&at.topic, at.partition.get());
-        }
-        let found = client.committed_offsets(list, ASK_WITHIN);
-        let mut answers = Vec::new();
-        for at in partitions {
-            let answer = match &found {
-                Ok(found) => answer(found, at).zip(bounds(&self.consumer, at)),
-                Err(error) => {
-                    tracing::debug!(%at, %error, "the committed offset is asked for again");
-                    self.around.monitor.note(&format!("asking for the offset of {at}: {error}"));
-                    None
-                }
-            };
-            answers.push((at, answer));
-        }
-        let now = self.now();
-        for (at, answer) in answers {
-            match answer {
-                Some((committed, bounds)) => {
-                    // What another worker of this process left is no earlier process's.
-                    if committed.is_some() && self.around.shared.done(at).is_none() {
-                        self.around.shared.resumed.store(true, Ordering::SeqCst);
-                    }
-                    self.core.committed(at, committed, bounds, now)?;
-                }
-                None => self.core.not_answered(at, now),
-            }
-        }
         Ok(())
     }
 
@@ -351,23 +335,32 @@ impl ExactWorker {
         paused.map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
     }
 
-    fn restore(&mut self) -> Result<(), Error> {
+    /// Takes what came of the changelogs; how much that was.
+    fn restore(&mut self) -> Result<usize, Error> {
         let now = self.now();
+        let Surroundings { settings, observer, .. } = &self.around;
+        let mut got = 0;
         for restorer in &mut self.restorers {
-            restorer.read(&mut self.core, now, Duration::ZERO)?;
+            got += restorer.read(&mut self.core, now)?;
+            restorer.tell(settings.role, &**observer);
         }
-        Ok(())
+        Ok(got)
     }
 
-    fn fold(&mut self) -> Result<(), Error> {
+    /// Folds what came; does not wait for it while there is more to `restore`.
+    fn fold(&mut self, restores: bool) -> Result<(), Error> {
         if !self.core.has_room() {
             return self.take_report(WAIT_BUSY);
         }
         let Surroundings { settings, monitor, observer, .. } = &self.around;
         let role = settings.role;
-        let busy = self.core.is_flying() || !self.restorers.is_empty();
+        let busy = self.core.is_flying() || self.restorers.iter().any(Restorer::is_busy);
         let polling = Moment::now();
-        let got = self.consumer.poll(if busy { WAIT_BUSY } else { WAIT });
+        let got = self.consumer.poll(match (restores, busy) {
+            (true, _) => Duration::ZERO,
+            (false, true) => WAIT_BUSY,
+            (false, false) => WAIT,
+        });
         observer.polled(role, got, polling.elapsed_secs());
         if got == 0 {
             return Ok(());
@@ -427,8 +420,12 @@ impl ExactWorker {
     }
 
     fn seen(&self) {
-        let positions = self.core.partitions().map(|p| (p.at, p.next, p.caught_up));
-        self.around.shared.seen(positions);
+        self.around.shared.seen(self.core.partitions().map(|p| Sight {
+            at: p.at,
+            folded: p.next,
+            caught_up: p.caught_up,
+            restoring: p.restoring,
+        }));
     }
 
     fn tell(&mut self) {
@@ -454,32 +451,9 @@ impl ExactWorker {
             if let Some(progress) = self.core.progress(at) {
                 observer.watermark(settings.role, &at.topic, at.partition, &progress);
             }
-        }
-    }
-}
-
-/// What the coordinator says of one partition; the outer `None` if it says nothing.
-fn answer(found: &TopicPartitionList, at: &TopicPartition) -> Option<Option<Committed>> {
-    let element = found.find_partition(&at.topic, at.partition.get())?;
-    if element.error().is_err() {
-        return None;
-    }
-    Some(match element.offset() {
-        Offset::Offset(next) => Some(Committed {
-            next: NextOffset::new(next),
-            metadata: element.metadata().parse().ok(),
-        }),
-        _ => None,
-    })
-}
-
-fn bounds(consumer: &BatchConsumer, at: &TopicPartition) -> Option<Bounds> {
-    let (topic, partition): (&str, PartitionId) = (&at.topic, at.partition);
-    match consumer.client().fetch_watermarks(topic, partition.get(), ASK_WITHIN) {
-        Ok((low, high)) => Some(Bounds { low: NextOffset::new(low), high: NextOffset::new(high) }),
-        Err(error) => {
-            tracing::debug!(%at, %error, "the bounds are asked for again");
-            None
+            let stands =
+                self.around.monitor.stands(at).map_or(0.0, |time| time.as_ms() as f64 / 1e3);
+            observer.stands(&at.topic, at.partition, stands);
         }
     }
 }

@@ -43,6 +43,12 @@ fn metrics_are_well_formed_and_health_becomes_ok() {
     let mut running = Running::start(&config);
     running.wait("/healthz", |status, _| (status == 200).then_some(()));
     running.wait("/readyz", |status, _| (status == 200).then_some(()));
+    let restored = running.wait("/metrics", |status, body| {
+        let journey = "touchline_restore_records_left{partition=\"3\",role=\"journey\"}";
+        let line = body.lines().find(|line| line.starts_with(journey))?;
+        (status == 200).then(|| line.rsplit(' ').next().unwrap_or_default().to_owned())
+    });
+    assert_eq!(restored, "0", "nothing is left when it is ready");
     let metrics = running.wait("/metrics", |status, body| {
         let counted = body.contains("touchline_touchpoints_total{outcome=\"counted\"}");
         let windows = body.contains("touchline_window_revisions_total{view=");

@@ -209,8 +209,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: &Path) -> Running {
+        Running::start_with(&[config])
+    }
+
+    /// With several files of configuration.
+    pub(crate) fn start_with(configs: &[&Path]) -> Running {
         let mut command = command();
-        command.args([Path::new("run"), Path::new("--config"), config]);
+        command.args(["run", "--config"]).args(configs);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log: Arc<Mutex<String>> = Arc::default();

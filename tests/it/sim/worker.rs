@@ -14,7 +14,7 @@ use touchline::engine::state::Checkpointed;
 use touchline::kafka::exactly::core::{
     Bounds, Command, Core, Folded, Identity, OffsetToCommit, Settings, Start, Transaction,
 };
-use touchline::kafka::exactly::metadata::Committed;
+use touchline::kafka::exactly::metadata::{Committed, Metadata};
 use touchline::kafka::{
     Error, Headers, Produced, Record, Task, TaskError, TaskFactory, TopicPartition,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     /// As the process found it when it started.
     pub(crate) topic_id: u64,
     pub(crate) input_partitions: i32,
+    /// Workers that keep a copy of each state.
+    pub(crate) standbys: usize,
 }
 
 /// Name of the changelog of a stage.
@@ -267,6 +269,7 @@ impl Worker {
             },
             commit_interval: Millis::from_ms(100),
             checkpoint_interval: Millis::from_ms(1_500),
+            standby_replicas: plan.standbys,
             in_flight_bytes: plan.kind.bytes_in_flight(),
         };
         Worker {
@@ -600,6 +603,8 @@ impl Worker {
         let now = self.now(env);
         for command in self.core.commands(now) {
             match command {
+                Command::AskOwners => {}
+                Command::Follow(at) => self.restorers.push(Restorer { at, next: 0, end: None }),
                 Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::AskCommitted(at) => self.core.not_answered(&at, now),
@@ -632,7 +637,12 @@ impl Worker {
             match command {
                 Command::AskCommitted(at) => ask.push(at),
                 Command::ReadChangelog(at) => restore.push(at),
-                Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
+                Command::AskOwners => self.ask_owners(env),
+                Command::Follow(at) => self.restorers.push(Restorer { at, next: 0, end: None }),
+                Command::CloseChangelog(at) => {
+                    restore.retain(|of| *of != at);
+                    self.restorers.retain(|r| r.at != at);
+                }
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::Pause(at) => {
                     // What has been handed out already stays in the queue.
@@ -645,6 +655,10 @@ impl Worker {
             }
         }
         for at in restore {
+            if self.restorers.iter().any(|r| r.at == at) {
+                env.hit("standby promoted");
+                continue;
+            }
             self.restorers.push(Restorer { at, next: 0, end: None });
         }
         self.answers = ask.into_iter().map(|at| self.ask(at, env)).collect();
@@ -673,6 +687,24 @@ impl Worker {
         let low = NextOffset::new(log.low);
         let bounds = Bounds { low, high: NextOffset::new(log.stable()) };
         (at, Some((committed, bounds)))
+    }
+
+    fn ask_owners(&mut self, env: &mut Env) {
+        if env.rng.permille(env.odds.refuse) {
+            return;
+        }
+        let topic = [super::world::INPUT, folds::REPARTITION][self.plan.stage];
+        let mut owners = BTreeMap::new();
+        for partition in 0..self.plan.input_partitions {
+            let at = TopicPartition::new(topic, PartitionId::new(partition));
+            let Ok(Some((_, text))) = env.broker.stable_offset(self.plan.stage, &at) else {
+                continue;
+            };
+            if let Ok(metadata) = text.parse::<Metadata>() {
+                owners.insert(at, metadata.committer);
+            }
+        }
+        self.core.owners(&owners);
     }
 
     fn read_on(&mut self, env: &mut Env) {

@@ -59,6 +59,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "slow broker",
     "transaction timed out",
     "clock jumped",
+    "standby promoted",
     "changelog compacted",
     "changelog not stable at a restore",
     "committed offset not stable",
@@ -207,7 +208,9 @@ impl World {
                 let plan = Plan {
                     kind: kind.clone(),
                     stage,
-                    txn_id: format!("{}-{number}", ["visits", "totals"][stage]),
+                    txn_id: format!("{}-{number}-0", ["visits", "totals"][stage]),
+                    // Copies are kept in every third world.
+                    standbys: usize::from(seed % 3 == 1),
                     config: 1,
                     generation: 1,
                     topic_id: 1,

@@ -2,8 +2,8 @@
 
 use super::super::metadata::Committed;
 use super::super::slot::{Bounds, Phase, Restored, Restoring};
+use super::standby::take_entry;
 use super::{ASK_EVERY, ASK_MOST, Command, Core};
-use crate::codec::checkpoint::CHECKPOINT_KEY;
 use crate::kafka::error::Error;
 use crate::kafka::task::TopicPartition;
 use crate::model::ids::NextOffset;
@@ -50,8 +50,7 @@ impl Core {
             _ => return Ok(()),
         }
         if slot.task.state().is_some() {
-            let restoring =
-                Restoring { committed, bounds, found: None, since: now, asked: 1, asked_at: now };
+            let restoring = Restoring { committed, bounds, since: now, asked: 1, asked_at: now };
             slot.phase = Phase::Restoring(Box::new(restoring));
             self.commands.push(Command::ReadChangelog(at.clone()));
             return Ok(());
@@ -73,17 +72,19 @@ impl Core {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else { return Ok(()) };
-        let Phase::Restoring(restoring) = &mut slot.phase else { return Ok(()) };
-        let state = slot.task.state().expect("only tasks with state are restored");
-        let taken = if key == CHECKPOINT_KEY {
-            let found = self.unframer.checkpoint(value.unwrap_or_default());
-            found.map(|found| restoring.found = Some(found)).map_err(|e| e.to_string())
-        } else {
-            let unframe = |framed: &[u8]| self.unframer.entry(framed).map_err(|e| e.to_string());
-            let value = value.map(unframe).transpose();
-            value.and_then(|v| state.restore(key, v.as_deref()).map_err(|e| e.to_string()))
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else {
+            if let Err(reason) = self.standbys.entry(&mut self.unframer, at, key, value) {
+                tracing::warn!(%at, reason, "no copy of its state can be kept");
+                self.standbys.refuse(at);
+                self.commands.push(Command::CloseChangelog(at.clone()));
+            }
+            return Ok(());
         };
+        if !slot.reads_changelog() {
+            return Ok(());
+        }
+        let state = slot.task.state().expect("only tasks with state are restored");
+        let taken = take_entry(&mut self.unframer, state, &mut slot.found, key, value);
         taken.map_err(|reason| {
             self.failed(at, format!("an entry of its changelog cannot be read: {reason}"))
         })
@@ -102,7 +103,16 @@ impl Core {
         open: bool,
         now: Millis,
     ) -> Result<(), Error> {
-        if first.get() > 0 {
+        let was_cut = first.get() > 0;
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else {
+            if was_cut && self.standbys.has(at) {
+                self.standbys.refuse(at);
+                self.commands.push(Command::CloseChangelog(at.clone()));
+            }
+            return Ok(());
+        };
+        let Phase::Restoring(restoring) = &mut slot.phase else { return Ok(()) };
+        if was_cut {
             // Compaction leaves the beginning where it is: entries that nobody replaced are gone.
             let reason = format!(
                 "its changelog begins at offset {first}: it was truncated, and state is missing; \
@@ -111,14 +121,11 @@ impl Core {
             return Err(self.failed(at, reason));
         }
         let identity = &self.settings.identity;
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else { return Ok(()) };
-        let Phase::Restoring(restoring) = &mut slot.phase else { return Ok(()) };
         let mut restoring = std::mem::replace(
             restoring,
             Box::new(Restoring {
                 committed: None,
                 bounds: Bounds { low: NextOffset::new(0), high: NextOffset::new(0) },
-                found: None,
                 since: now,
                 asked: 0,
                 asked_at: now,
@@ -128,6 +135,7 @@ impl Core {
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
                 slot.phase = Phase::Seeking;
+                (slot.is_warm, slot.found) = (false, None);
                 slot.since = now;
                 slot.checkpointed_at = now;
                 self.commands.push(Command::CloseChangelog(at.clone()));

@@ -37,6 +37,8 @@ pub struct Settings {
     pub commit_interval: Millis,
     /// Time between two checkpoints of a partition.
     pub checkpoint_interval: Millis,
+    /// Workers that keep a copy of a partition's state warm, besides its owner.
+    pub standby_replicas: usize,
     /// Bytes of outputs that are not acknowledged, beyond which nothing more is read.
     pub in_flight_bytes: usize,
 }
@@ -58,10 +60,17 @@ pub enum Command {
     /// [`Core::committed`](super::Core::committed) or
     /// [`Core::not_answered`](super::Core::not_answered).
     AskCommitted(TopicPartition),
-    /// Read this partition of the changelog from its beginning, as committed:
+    /// Read this partition of the changelog from its beginning, as committed, or from where it was
+    /// followed to:
     /// [`Core::entry`](super::Core::entry),
     /// [`Core::changelog_end`](super::Core::changelog_end).
     ReadChangelog(TopicPartition),
+    /// Ask who has committed for every partition of the input last:
+    /// [`Core::owners`](super::Core::owners). Nothing depends on an answer.
+    AskOwners,
+    /// Read this partition of the changelog from its beginning, and whatever comes, with the same
+    /// answers. It is another's; should it come, [`Command::ReadChangelog`] goes on with it.
+    Follow(TopicPartition),
     /// Stop reading the changelog of this partition.
     CloseChangelog(TopicPartition),
     /// Read the input from here on; done with [`Core::reads`](super::Core::reads).
@@ -127,7 +136,7 @@ pub struct View<'a> {
     pub next: Option<NextOffset>,
     /// True if its end has been seen and nothing came since.
     pub caught_up: bool,
-    /// True while its state is being restored.
+    /// True while its state is brought back: restored, and folded to where the last commit was.
     pub restoring: bool,
     /// True if it is sealed for good.
     pub sealed: bool,
