@@ -225,6 +225,15 @@ impl IngestTask {
     }
 }
 
+impl Drop for IngestTask {
+    /// Whoever owns the partition next knows how far it is; what was known here would hold back the
+    /// others for ever.
+    fn drop(&mut self) {
+        let mut reports = self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        reports.remove(&(self.source.name.clone(), self.partition.get()));
+    }
+}
+
 /// Records between two looks at whether this partition is too far ahead.
 const DRIFT_EVERY: i64 = 256;
 
@@ -282,5 +291,72 @@ impl Task for IngestTask {
     fn progress(&self) -> TaskProgress {
         let watermark = self.task.watermark();
         TaskProgress { clock: watermark, watermark, holding_back: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::ingest_parts::sources;
+    use crate::codec::derived::Encoding;
+    use crate::config::Settings;
+    use crate::kafka::task::Headers;
+    use crate::model::ids::Offset;
+    use crate::telemetry::Metrics;
+
+    fn ingests() -> Ingests {
+        let yaml = "sources: {shop: {topic: in, format: canonical_json, start: earliest}}\n\
+                    time: {max_age: 10000d}\n";
+        let settings = Settings::from_yaml_str("test", yaml, BTreeMap::new()).unwrap();
+        let names = Topic::ALL.iter().map(|t| (*t, Arc::from(t.default_name()))).collect();
+        let (json, metrics) = (Encoding::Json, Arc::new(Metrics::new()));
+        let context = Context::new("test".into(), names, json, None, BTreeMap::new(), metrics);
+        Ingests {
+            context: Arc::new(context),
+            sources: sources(&settings).unwrap(),
+            canonical_partitions: 1,
+            of: 2,
+            idle_timeout: Millis::from_secs(5),
+            max_drift: Millis::from_secs(600),
+            encoding: CanonicalEncoding::Json,
+            max_bytes: 1 << 20,
+            reports: Arc::default(),
+        }
+    }
+
+    fn fold(task: &mut dyn Task, partition: i32, minute: i64) -> Result<(), TaskError> {
+        let value = format!(
+            r#"{{"id": "{minute}", "source": "s", "event_time": {}, "channel": "web",
+                 "touchpoint": "page", "action": "view"}}"#,
+            1_700_000_000_000 + minute * 60_000
+        );
+        let record = Record {
+            topic: "in",
+            partition: PartitionId::new(partition),
+            // One at which the drift is looked at.
+            offset: Offset::new(minute * DRIFT_EVERY),
+            timestamp: 1_700_000_000_000 + minute * 60_000,
+            timestamp_is_append: true,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: Headers::Pairs(&[]),
+        };
+        task.record(&record, &mut Produced::default())
+    }
+
+    #[test]
+    fn a_partition_that_is_gone_holds_nobody_back() {
+        let ingests = ingests();
+        let task = |partition| ingests.create("in", PartitionId::new(partition)).unwrap();
+        let (mut slow, mut fast) = (task(0), task(1));
+        for _ in 0..2 {
+            fold(&mut *slow, 0, 0).unwrap();
+        }
+        for minute in [1, 100] {
+            fold(&mut *fast, 1, minute).unwrap();
+        }
+        assert!(matches!(fold(&mut *fast, 1, 101), Err(TaskError::Retry { .. })));
+        drop(slow);
+        fold(&mut *fast, 1, 101).unwrap();
     }
 }
