@@ -27,6 +27,8 @@ use std::time::Duration;
 const CALL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Beyond the time-out of a transaction.
+const DECIDED_AFTER: Duration = Duration::from_secs(15);
 /// Fences in a row after which another process with the same name must be assumed.
 const FENCES_MOST: u32 = 3;
 
@@ -236,16 +238,21 @@ fn attempt(
     again(producer, stopped, || producer.commit_transaction(CALL))
 }
 
-/// Repeats a call for as long as the client says that it may be repeated.
+/// Repeats a call while the client says that it may be repeated, but not for ever: beyond the time-out
+/// of the transaction its coordinator has decided, and the committed offset tells how.
 fn again(
     producer: &BaseProducer<Reports>,
     stopped: &AtomicBool,
     call: impl Fn() -> Result<(), KafkaError>,
 ) -> Result<(), Refused> {
+    let since = Moment::now();
     loop {
         match call() {
             Ok(()) => return Ok(()),
             Err(error) if is_retriable(&error) && !stopped.load(Ordering::SeqCst) => {
+                if since.elapsed_secs() > DECIDED_AFTER.as_secs_f64() {
+                    return Err(Refused::Unknown(error));
+                }
                 tracing::debug!(%error, "a call is repeated");
                 producer.poll(PAUSE);
             }
