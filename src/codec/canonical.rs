@@ -89,6 +89,12 @@ impl Schemas {
         }
     }
 
+    /// The schema id of a framed payload, if nothing is known of it yet.
+    pub fn missing(&self, payload: &[u8]) -> Option<u32> {
+        let (id, _) = wire::split(payload).ok()?;
+        (!self.by_id.contains_key(&id)).then_some(id)
+    }
+
     /// Splits the wire format and finds the plan.
     fn plan<'a>(&'a self, payload: &'a [u8]) -> Result<(&'a Plan, &'a [u8]), DecodeError> {
         let (id, body) = wire::split(payload)?;

@@ -28,8 +28,8 @@ const MAGIC: u8 = 0xc7;
 const COMPRESSED: u8 = 1;
 const CHECKPOINT: u8 = 2;
 const HEAD_BYTES: usize = 7;
-/// Smaller payloads are not worth a try.
-const COMPRESS_FROM: usize = 160;
+/// Smaller payloads are left to the producer, which compresses many of them at once.
+const COMPRESS_FROM: usize = 4_096;
 /// Level 1: entries are small, and the fold's thread pays.
 const LEVEL: i32 = 1;
 /// No entry comes near this; a length beyond it is damage.

@@ -42,8 +42,7 @@ pub fn encode(flush: &Flush, out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
     out.extend_from_slice(&[0; 8]);
-    let written = postcard::to_extend(flush, std::mem::take(out));
-    *out = written.expect("a vector takes all, and a flush has no length that is unknown");
+    super::packed::append(flush, out);
     let sum = xxh3_64(&out[start + HEAD_BYTES..]);
     out[start + 3..start + HEAD_BYTES].copy_from_slice(&sum.to_le_bytes());
 }

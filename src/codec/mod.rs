@@ -8,6 +8,7 @@
 //! | [`derived`] | facts to records of the derived topics, and back |
 //! | [`recorded`] | lines and containers of recordings |
 //! | [`schemas`] | the schema files of our topics |
+//! | [`packed`] | what is written for ourselves |
 //! | [`wire`] | Confluent framing |
 //! | [`murmur2`] | Kafka's default partitioner |
 //! | [`tree`] | a value of any shape, for mappings |
@@ -27,6 +28,7 @@ pub mod flush;
 mod json;
 mod leaves;
 pub mod murmur2;
+pub mod packed;
 pub mod recorded;
 pub mod schemas;
 mod slots;

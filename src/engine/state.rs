@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: checksums, compression and where entries go (`codec::checkpoint` and shells).
 
+use crate::codec::packed;
 use crate::model::dimension::{Dimension, Dimensions};
 use hashbrown::HashSet;
 use serde::{Serialize, de::DeserializeOwned};
@@ -347,7 +348,10 @@ impl<'a> KeyReader<'a> {
 /// # Panics
 /// If the value holds a sequence of unknown length; no state does.
 pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![version]).expect("a vector takes all, and lengths are known")
+    let mut out = Vec::with_capacity(256);
+    out.push(version);
+    packed::append(value, &mut out);
+    out
 }
 
 /// Reads a value that [`encode`] wrote; `what` names it in errors.

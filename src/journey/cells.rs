@@ -74,8 +74,8 @@ fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
 pub(super) struct Partials {
     /// By (due, slice, profile).
     sums: HashMap<At, Sum>,
-    /// By (due, slice, series), then by `back`.
-    links: HashMap<At, BTreeMap<u32, i32>>,
+    /// By (due, slice, series) and `back`.
+    links: HashMap<(At, u32), i32>,
     /// Offsets by (due, slice, tenant).
     evidence: HashMap<At, Offsets>,
 }
@@ -134,7 +134,7 @@ impl Partials {
         n: i32,
     ) {
         let due = clock.map_or(slice, |clock| clock.max(slice));
-        *self.links.entry((due, slice, series)).or_default().entry(back).or_default() += n;
+        *self.links.entry(((due, slice, series), back)).or_default() += n;
     }
 
     /// Remembers that the record at `offset` counts in `slice`.
@@ -155,16 +155,32 @@ impl Partials {
     pub(super) fn saved(&self) -> Option<SavedPartials> {
         (!self.is_empty()).then(|| SavedPartials {
             sums: sorted_entries(&self.sums),
-            links: sorted_entries(&self.links),
+            links: self.saved_links(),
             evidence: sorted_entries(&self.evidence),
         })
     }
 
+    fn saved_links(&self) -> Vec<(At, BTreeMap<u32, i32>)> {
+        let mut all: Vec<(At, BTreeMap<u32, i32>)> = Vec::new();
+        for ((at, back), n) in sorted_entries(&self.links) {
+            match all.last_mut() {
+                Some((last, links)) if *last == at => {
+                    links.insert(back, n);
+                }
+                _ => all.push((at, BTreeMap::from([(back, n)]))),
+            }
+        }
+        all
+    }
+
     /// Makes it again.
     pub(super) fn restore(saved: SavedPartials) -> Partials {
+        let links = |(at, links): (At, BTreeMap<u32, i32>)| {
+            links.into_iter().map(move |(back, n)| ((at, back), n))
+        };
         Partials {
             sums: saved.sums.into_iter().collect(),
-            links: saved.links.into_iter().collect(),
+            links: saved.links.into_iter().flat_map(links).collect(),
             evidence: saved.evidence.into_iter().collect(),
         }
     }
@@ -184,10 +200,13 @@ impl Partials {
                 cell.cohort.add(&sum.cohort);
             }
         }
-        for ((due, slice, series), links) in self.links.drain() {
-            let cell = cells.entry((due, slice, series)).or_insert_with(|| empty(due, slice));
-            let kept = links.into_iter().filter(|(_, n)| *n != 0);
-            cell.links.extend(kept.map(|(back, n)| Link { back, n }));
+        let mut links: Vec<((At, u32), i32)> =
+            self.links.drain().filter(|(_, n)| *n != 0).collect();
+        links.sort_unstable_by_key(|(at, _)| *at);
+        for of_cell in links.chunk_by(|a, b| a.0.0 == b.0.0) {
+            let at @ (due, slice, _) = of_cell[0].0.0;
+            let cell = cells.entry(at).or_insert_with(|| empty(due, slice));
+            cell.links.extend(of_cell.iter().map(|((_, back), n)| Link { back: *back, n: *n }));
         }
         cells.retain(|_, cell| {
             let decided = cell.cohort.latest_decision.is_some();

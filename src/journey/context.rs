@@ -3,14 +3,15 @@
 
 use super::cells::{Partials, Post, What};
 use super::counts::Counts;
+use super::links::Neighbours;
 use super::log::Unpacked;
 use super::profile::{ProfileId, Profiles, TenantId};
 use super::settings::Settings;
 use crate::engine::{Fact, Output};
 use crate::model::ids::PartitionId;
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
-use compact_str::{CompactString, format_compact};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use compact_str::CompactString;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// Names facts by where in the log they came about.
 #[derive(Debug, Default)]
@@ -54,12 +55,14 @@ impl FactIds {
     }
 
     pub(super) fn next(&mut self) -> CompactString {
-        let mut hash = self.prefix.clone();
+        let name = self.prefix.len();
         for number in [self.offset as u64, self.side_input, self.ordinal] {
-            hash.extend_from_slice(&number.to_le_bytes());
+            self.prefix.extend_from_slice(&number.to_le_bytes());
         }
+        let hash = xxh3_128(&self.prefix);
+        self.prefix.truncate(name);
         self.ordinal += 1;
-        format_compact!("{:032x}", xxh3_128(&hash))
+        hex(hash)
     }
 }
 
@@ -74,6 +77,8 @@ pub(super) struct Context<'a> {
     pub(super) out: &'a mut Vec<Output>,
     /// Room for a customer's events; whoever uses it takes it out.
     pub(super) scratch: &'a mut Unpacked,
+    /// The same for the neighbours of a visited slice.
+    pub(super) neighbours: &'a mut Vec<Neighbours>,
     /// The task's clock, or just after the due time of the timer that fires.
     pub(super) clock: Option<EventTime>,
     /// The task's clock.
@@ -128,19 +133,53 @@ impl Context<'_> {
     }
 }
 
+/// A hash in hexadecimal.
+fn hex(hash: u128) -> CompactString {
+    let mut text = CompactString::with_capacity(32);
+    for byte in hash.to_be_bytes() {
+        for digit in [byte >> 4, byte & 0xF] {
+            text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
+        }
+    }
+    text
+}
+
 /// Name of something of a customer's that begins with the event of this fingerprint.
 pub(super) fn name_of(kind: &str, tenant: &str, customer: &str, fingerprint: u64) -> CompactString {
-    let mut hash = Xxh3::new();
+    let mut bytes = Vec::with_capacity(kind.len() + tenant.len() + customer.len() + 11);
     for part in [kind, tenant, customer] {
-        hash.update(part.as_bytes());
-        hash.update(&[0xFF]);
+        bytes.extend_from_slice(part.as_bytes());
+        bytes.push(0xFF);
     }
-    hash.update(&fingerprint.to_le_bytes());
-    format_compact!("{:032x}", hash.digest128())
+    bytes.extend_from_slice(&fingerprint.to_le_bytes());
+    hex(xxh3_128(&bytes))
+}
+
+/// Takes in what is to be hashed, to hash it in one piece: starting a hash that takes pieces costs
+/// more than most hashes. The result is the same.
+#[derive(Default, Debug)]
+pub(super) struct Pieces(pub(super) Vec<u8>);
+
+impl std::hash::Hasher for Pieces {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        xxh3_64(&self.0)
+    }
 }
 
 /// Identity of an event within its customer: hash of its source and id.
 pub(super) fn fingerprint(source: &str, id: &str) -> u64 {
+    // In one piece if it fits: starting a hash that takes pieces costs more than the hash.
+    let mut whole = [0; 256];
+    let length = source.len() + 1 + id.len();
+    if length <= whole.len() {
+        whole[..source.len()].copy_from_slice(source.as_bytes());
+        whole[source.len() + 1..length].copy_from_slice(id.as_bytes());
+        return xxh3_64(&whole[..length]);
+    }
     let mut hash = Xxh3::new();
     hash.update(source.as_bytes());
     hash.update(&[0]);

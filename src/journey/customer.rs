@@ -56,10 +56,10 @@ impl Stored {
 }
 
 /// When a customer must be tended to after an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum Next {
-    /// At once.
-    Now,
+    /// At once; then this event of a checkout is taken in.
+    Now(Option<RichEvent>),
     /// When the clock passes this, at the latest.
     At(EventTime),
 }
@@ -100,10 +100,10 @@ impl Customer {
         let window = ctx.settings.dedup_window.as_ms();
         let same =
             |e: &Stored| e.fingerprint == fingerprint && time.since(e.time).as_ms().abs() <= window;
-        self.log.any(ctx.settings.dedup_ids, time, same)
+        (self.log.may_hold(fingerprint) && self.log.any(ctx.settings.dedup_ids, time, same))
             || (!self.checkouts.is_empty()
                 && !self.remembers_all(time, ctx)
-                && self.checkouts.open().knows(time, fingerprint, window))
+                && self.checkouts.knows(time, fingerprint, window))
     }
 
     /// True if everything within the window around `time` is among the ids looked at: nothing of it
@@ -141,30 +141,26 @@ impl Customer {
             for (old, into) in gone {
                 session_records::merged(&self.who, old, *into, ctx);
             }
-            self.reassign();
+            self.reassign(ctx);
             tend = true;
         }
-        if let Some(mut rich) = rich {
-            rich.session = session;
-            self.checkouts.change(|checkouts| checkouts.add(rich));
-        }
+        let rich = rich.map(|rich| rich.in_session(session));
         let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
-        if tend || ctx.passed(closes) { Next::Now } else { Next::At(closes) }
+        if tend || ctx.passed(closes) { Next::Now(rich) } else { Next::At(closes) }
     }
 
-    /// Takes in an event that is too late for the figures.
-    pub(super) fn add_late(&mut self, event: &Stored, mut rich: RichEvent) {
+    /// Gives an event that is too late for the figures its session.
+    pub(super) fn add_late(&self, event: &Stored, rich: RichEvent) -> RichEvent {
         let session = sessions::session_of(&self.sessions, event);
-        rich.session = session.unwrap_or(event.fingerprint);
-        self.checkouts.change(|checkouts| checkouts.add(rich));
+        rich.in_session(session.unwrap_or(event.fingerprint))
     }
 
     /// Gives the events that are kept apart the sessions that they now belong to.
-    fn reassign(&mut self) {
-        let sessions = &self.sessions;
+    fn reassign(&mut self, ctx: &Context<'_>) {
         if !self.checkouts.is_empty() {
-            let session_of = |event: &Stored| sessions::session_of(sessions, event);
-            self.checkouts.change(|checkouts| checkouts.reassign(session_of));
+            let mut checkouts = self.checkouts.take();
+            checkouts.reassign(|event| sessions::session_of(&self.sessions, event));
+            self.checkouts.keep(checkouts, None, ctx);
         }
     }
 
@@ -177,8 +173,13 @@ impl Customer {
         }
     }
 
-    /// Does what is due and returns when to look again; `None` if nothing is left to remember.
-    pub(super) fn tend(&mut self, ctx: &mut Context<'_>) -> Option<EventTime> {
+    /// Takes in an event of a checkout, does what is due and returns when to look again; `None` if
+    /// nothing is left to remember.
+    pub(super) fn tend(
+        &mut self,
+        fresh: Option<RichEvent>,
+        ctx: &mut Context<'_>,
+    ) -> Option<EventTime> {
         let mut next: Option<EventTime> = None;
         let mut look_again = |at: Option<EventTime>| {
             next = match (next, at) {
@@ -186,25 +187,30 @@ impl Customer {
                 (a, b) => a.or(b),
             }
         };
-        let closes = self.sessions.iter().any(|session| ctx.passed(session.closes(ctx)));
-        let waits = self.checkouts.waits(ctx).filter(|_| !closes);
-        let mut checkouts = match self.checkouts.is_empty() || waits.is_some() {
+        // Records of sessions state the money of orders.
+        let speaks = self.sessions.iter().any(|session| session_records::speaks(session, ctx));
+        let waits = self.checkouts.waits(ctx).filter(|_| !speaks);
+        let rest = fresh.is_none() && (self.checkouts.is_empty() || waits.is_some());
+        let mut checkouts = match rest {
             true => None,
-            false => Some(self.checkouts.open()),
+            false => Some(self.checkouts.take()),
         };
         if let Some(checkouts) = &mut checkouts {
+            if let Some(fresh) = fresh {
+                checkouts.add(fresh, ctx);
+            }
             self.rethink(checkouts, ctx);
         }
         let earned = checkouts.as_ref().map_or(&[][..], |checkouts| checkouts.earned());
         let source = session_records::Source { who: &self.who, log: &self.log, earned };
         look_again(session_records::publish(&source, &mut self.sessions, ctx));
         self.trim(ctx);
-        if let Some(checkouts) = &mut checkouts {
+        if let Some(mut checkouts) = checkouts {
             let live: Vec<u64> = self.sessions.iter().map(|s| s.facts.first).collect();
             checkouts.settle(&live, ctx);
             let next = checkouts.next_due(ctx);
             look_again(next);
-            self.checkouts.keep(checkouts, next);
+            self.checkouts.keep(checkouts, next, ctx);
         } else if !self.checkouts.is_empty() {
             look_again(waits);
         }

@@ -32,26 +32,61 @@ impl Mark {
     }
 }
 
+/// A series that an event belongs to, and the slices visited before and after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbours {
+    series: SeriesId,
+    before: Option<Slice>,
+    after: Option<Slice>,
+}
+
 /// Sends the links that follow from `events[at]`, which has just been stored.
 pub(super) fn visit(events: &[Stored], at: usize, marks: &Marks, ctx: &mut Context<'_>) {
-    let profiles = ctx.profiles;
     let event = &events[at];
     let slice = ctx.grid.slice(event.time);
-    for series in &profiles.get(event.profile).series {
-        let visits = |other: &&Stored| {
-            other.profile == event.profile || profiles.get(other.profile).series.contains(series)
-        };
-        let slice_of = |other: &Stored| ctx.grid.slice(other.time);
+    let mut all = std::mem::take(ctx.neighbours);
+    all.clear();
+    let of_event = ctx.profiles.get(event.profile).series.iter();
+    all.extend(of_event.map(|series| Neighbours { series: *series, before: None, after: None }));
+    find(event, events[..at].iter().rev(), &mut all, |n| &mut n.before, ctx);
+    find(event, events[at + 1..].iter(), &mut all, |n| &mut n.after, ctx);
+    for Neighbours { series, before, after } in &all {
         let mark = || marks.iter().find(|m| m.series() == *series).map(|m| m.slice());
-        let before = events[..at].iter().rev().find(visits).map(slice_of).or_else(mark);
-        let after = events[at + 1..].iter().find(visits).map(slice_of);
-        if before == Some(slice) || after == Some(slice) {
+        let before = before.or_else(mark);
+        if before == Some(slice) || *after == Some(slice) {
             continue;
         }
         send(ctx, *series, before, slice, 1);
-        if let Some(after) = after {
+        if let Some(after) = *after {
             send(ctx, *series, before, after, -1);
             send(ctx, *series, Some(slice), after, 1);
+        }
+    }
+    *ctx.neighbours = all;
+}
+
+/// Finds for each series the first of `others`, the nearest first, that belongs to it.
+fn find<'e>(
+    event: &Stored,
+    others: impl Iterator<Item = &'e Stored>,
+    all: &mut [Neighbours],
+    side: impl Fn(&mut Neighbours) -> &mut Option<Slice>,
+    ctx: &Context<'_>,
+) {
+    let mut missing = all.len();
+    for other in others {
+        if missing == 0 {
+            return;
+        }
+        let same = other.profile == event.profile;
+        let theirs = &ctx.profiles.get(other.profile).series;
+        for neighbours in all.iter_mut() {
+            let series = neighbours.series;
+            let found = side(neighbours);
+            if found.is_none() && (same || theirs.contains(&series)) {
+                *found = Some(ctx.grid.slice(other.time));
+                missing -= 1;
+            }
         }
     }
 }

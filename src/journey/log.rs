@@ -5,6 +5,7 @@
 //! [`PACKED_MAX`] keeps them as they are, so that no event costs more the more there are.
 
 use super::customer::Stored;
+use super::packed_bytes;
 use super::profile::ProfileId;
 use crate::model::time::EventTime;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,7 @@ enum Kept {
     /// `before` is the time that the first one is told from.
     Packed {
         before: EventTime,
+        #[serde(with = "packed_bytes")]
         bytes: Vec<u8>,
     },
     Plain(Box<Unpacked>),
@@ -102,6 +104,17 @@ impl Log {
         Some(self.last).filter(|_| self.len > 0)
     }
 
+    /// False if no event of this fingerprint is stored; seldom true if there is none.
+    pub(super) fn may_hold(&self, fingerprint: u64) -> bool {
+        match &self.kept {
+            Kept::Plain(plain) => plain.events.iter().any(|e| e.fingerprint == fingerprint),
+            // Fingerprints stand in there as they are.
+            Kept::Packed { bytes, .. } => {
+                memchr::memmem::find(bytes, &fingerprint.to_le_bytes()).is_some()
+            }
+        }
+    }
+
     /// True if one of the last `recent` events, or one at `time`, fits.
     pub(super) fn any(
         &self,
@@ -129,6 +142,9 @@ impl Log {
             Kept::Plain(plain) => plain,
             Kept::Packed { before, bytes } => {
                 scratch.clear();
+                let len = self.len as usize;
+                scratch.events.reserve(len + 1);
+                scratch.values.reserve(len + 1);
                 for (event, value) in Reader::new(*before, bytes) {
                     scratch.events.push(event);
                     scratch.values.push(value);
@@ -224,6 +240,7 @@ impl Log {
 pub(super) struct Path {
     len: u32,
     last: EventTime,
+    #[serde(with = "packed_bytes")]
     bytes: Vec<u8>,
 }
 
@@ -302,20 +319,27 @@ impl Reader<'_> {
         Reader { time: before, bytes }
     }
 
+    #[inline]
     fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.bytes.split_first()?;
         self.bytes = rest;
         Some(*byte)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.bytes.split_first_chunk::<N>()?;
         self.bytes = rest;
         Some(*array)
     }
 
+    #[inline]
     fn number(&mut self) -> Option<u64> {
-        let (mut n, mut shift) = (0, 0);
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Some(u64::from(first));
+        }
+        let (mut n, mut shift) = (u64::from(first & 0x7F), 7);
         loop {
             let byte = self.byte()?;
             n |= u64::from(byte & 0x7F) << shift;
@@ -326,6 +350,7 @@ impl Reader<'_> {
         }
     }
 
+    #[inline]
     fn signed(&mut self) -> Option<i64> {
         let n = self.number()?;
         Some((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
@@ -335,6 +360,7 @@ impl Reader<'_> {
 impl Iterator for Reader<'_> {
     type Item = (Stored, OwnValue);
 
+    #[inline]
     fn next(&mut self) -> Option<(Stored, OwnValue)> {
         let flags = self.byte()?;
         let time = self.time.as_ms() + self.signed()?;

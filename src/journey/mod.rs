@@ -13,6 +13,7 @@
 //! | `links` | exact distinct customers |
 //! | `sessions`, `session_records` | sessions, and what is published of them |
 //! | `checkout` | checkouts and carts |
+//! | `packed_bytes` | packed state as it is written down |
 //! | `cells`, `counts` | partials and observations between two flushes |
 //! | `state` | all of that as entries of checkpoints |
 //! | `timers`, `context`, `settings` | when to look again; what state may reach; what is configured |
@@ -30,6 +31,7 @@ mod counts;
 mod customer;
 mod links;
 mod log;
+mod packed_bytes;
 mod profile;
 mod session_records;
 mod sessions;
@@ -135,6 +137,7 @@ pub struct Journey {
     /// Small entries as they were written last.
     small: Compared,
     scratch: log::Unpacked,
+    neighbours: Vec<links::Neighbours>,
 }
 
 impl Journey {
@@ -161,6 +164,7 @@ impl Journey {
             overflow: Vec::new(),
             small: Compared::default(),
             scratch: log::Unpacked::default(),
+            neighbours: Vec::new(),
             settings,
         }
     }
@@ -220,6 +224,7 @@ impl Journey {
                 ids: &mut self.ids,
                 out,
                 scratch: &mut self.scratch,
+                neighbours: &mut self.neighbours,
                 clock,
                 now,
                 watermark: reached.map(|w| clock.map_or(w, |clock| w.min(clock))),
@@ -245,7 +250,7 @@ impl Journey {
             let mut parts = self.context(Some(due.plus(Millis::from_ms(1))), out);
             for slot in slots {
                 parts.store.get_mut(slot).timer = None;
-                parts.tend(slot);
+                parts.tend(slot, None);
             }
             // Those due at one moment fire together: they are as many as their customers.
             if out.len() >= full && self.timers.next().is_some_and(|due| due < clock) {
@@ -389,8 +394,8 @@ impl Journey {
             };
             record.say_late(origin, ctx);
             if let (Some(slot), Some(rich)) = (known, rich) {
-                parts.store.get_mut(slot).add_late(&stored, rich);
-                parts.tend(slot);
+                let rich = parts.store.get(slot).add_late(&stored, rich);
+                parts.tend(slot, Some(rich));
             }
             return;
         }
@@ -410,10 +415,10 @@ impl Journey {
             }
             return;
         };
-        let slot = parts.store.slot(tenant, id);
+        let slot = known.unwrap_or_else(|| parts.store.slot(tenant, id));
         let state = parts.store.get_mut(slot);
         match state.add(stored, rich, value.filter(|_| by_event), &mut parts.ctx) {
-            Next::Now => parts.tend(slot),
+            Next::Now(rich) => parts.tend(slot, rich),
             Next::At(at) => parts.wake(slot, at),
         }
     }
@@ -535,9 +540,9 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// Does what is due for a customer; one with nothing left to remember is forgotten.
-    fn tend(&mut self, slot: Slot) {
+    fn tend(&mut self, slot: Slot, fresh: Option<RichEvent>) {
         let customer = self.store.get_mut(slot);
-        let next = customer.tend(&mut self.ctx);
+        let next = customer.tend(fresh, &mut self.ctx);
         self.timers.set(slot, customer.timer, next);
         customer.timer = next;
         if next.is_none() {

@@ -12,7 +12,8 @@ use crate::model::record::{PathStep, SCHEMA_VERSION, SessionRecord, SessionStatu
 use crate::model::time::EventTime;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use std::io::Write as _;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Money that counts for sessions: when, whose event, how much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +32,13 @@ pub(super) struct Source<'a> {
     pub(super) log: &'a Log,
     /// Money of orders.
     pub(super) earned: &'a [Earned],
+}
+
+/// True if there may be something to publish about the session now.
+pub(super) fn speaks(session: &Session, ctx: &Context<'_>) -> bool {
+    let closes = session.closes(ctx);
+    let settled = closes.plus(ctx.settings.allowed_lateness);
+    ctx.passed(closes) && (session.dirty || ctx.passed(settled))
 }
 
 /// Publishes what is due; drops sessions that are final. Returns when to look again.
@@ -181,7 +189,7 @@ fn record(
 
 /// Hash of everything in the record that events can change.
 fn digest(record: &SessionRecord) -> u64 {
-    let mut hash = Xxh3::new();
+    let mut bytes = Vec::with_capacity(1_024);
     for number in [
         record.start.as_ms(),
         record.end.as_ms(),
@@ -190,24 +198,24 @@ fn digest(record: &SessionRecord) -> u64 {
         i64::from(record.converted),
         record.path.len() as i64,
     ] {
-        hash.update(&number.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
     }
-    let mut text = |text: &str| {
-        hash.update(text.as_bytes());
-        hash.update(&[0xFF]);
+    let mut say = |text: std::fmt::Arguments<'_>| {
+        bytes.write_fmt(text).expect("a vector takes all");
+        bytes.push(0xFF);
     };
     for channel in &record.channels {
-        text(channel);
+        say(format_args!("{channel}"));
     }
-    text(&record.stage_reached);
+    say(format_args!("{}", record.stage_reached));
     for step in &record.path {
-        text(&step.touchpoint);
-        text(&step.action);
-        text(&step.at.as_ms().to_string());
+        say(format_args!("{}", step.touchpoint));
+        say(format_args!("{}", step.action));
+        say(format_args!("{}", step.at.as_ms()));
     }
     for (currency, minor) in &record.value {
-        text(currency);
-        text(&minor.to_string());
+        say(format_args!("{currency}"));
+        say(format_args!("{minor}"));
     }
-    hash.digest()
+    xxh3_64(&bytes)
 }

@@ -29,6 +29,8 @@ pub(super) struct Live {
     shown: bool,
     /// Blocks of panes that have changed, or of which nothing is left.
     touched: BTreeSet<i64>,
+    /// The one of them that was touched last: changes come in runs.
+    last_touched: Option<i64>,
     /// It has been written down: what has gone must go there, too.
     written: bool,
 }
@@ -43,7 +45,7 @@ impl Live {
             return;
         }
         self.present = present;
-        self.touched.insert(state::block_of(pane));
+        self.touch(state::block_of(pane));
         if pane < present {
             self.sum.add(figures, 1);
         }
@@ -87,7 +89,14 @@ impl Live {
             self.changes.resize(ahead + 1, 0);
         }
         self.changes[ahead] += n;
-        self.touched.insert(state::block_of(self.present + ahead as i64));
+        self.touch(state::block_of(self.present + ahead as i64));
+    }
+
+    fn touch(&mut self, block: i64) {
+        if self.last_touched != Some(block) {
+            self.touched.insert(block);
+            self.last_touched = Some(block);
+        }
     }
 
     /// Moves on to the end of `step`, with which a slide ends. True if there is something to show:

@@ -81,9 +81,7 @@ impl Decoder {
         if value.first() != Some(&MAGIC) {
             return Ok(());
         }
-        let Err(DecodeError::MissingSchema(id)) = decode_avro(&self.schemas, value) else {
-            return Ok(());
-        };
+        let Some(id) = self.schemas.missing(value) else { return Ok(()) };
         let Some(registry) = &self.context.registry else {
             self.schemas.insert_unknown(id);
             return Ok(());

@@ -11,7 +11,6 @@ use super::seed::Seed;
 use crate::model::record::{CheckoutKind, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
-use hashbrown::HashMap;
 
 struct Carts<'a> {
     closure: &'a Closure,
@@ -19,7 +18,7 @@ struct Carts<'a> {
     rules: Rules<'a>,
     instances: Vec<Instance>,
     /// Latest cart of a component.
-    current: HashMap<usize, usize>,
+    current: Vec<Option<usize>>,
 }
 
 /// Derives the carts of `events`, which are sorted; time has passed up to `clock`.
@@ -31,13 +30,13 @@ pub(super) fn carts(
     clock: Option<EventTime>,
     rules: Rules<'_>,
 ) -> Vec<Instance> {
-    let current = HashMap::new();
+    let current = vec![None; closure.len()];
     let mut carts = Carts { closure, checkouts, rules, instances: Vec::new(), current };
     for (place, seed) in seeds.iter().enumerate() {
         if seed.kind() == CheckoutKind::Cart {
             let instance = seed.instance(place, closure);
             for root in &instance.roots {
-                carts.current.insert(*root, carts.instances.len());
+                carts.current[*root] = Some(carts.instances.len());
             }
             carts.instances.push(instance);
         }
@@ -106,7 +105,7 @@ impl Carts<'_> {
     }
 
     fn known(&mut self, event: &RichEvent) -> Option<(usize, By)> {
-        let at = *self.current.get(&self.root(event)?)?;
+        let at = self.current[self.root(event)?]?;
         self.advance(at, event.time());
         let by = event.own_keys().next().map_or(By::Session, |(kind, _)| By::KEYS[kind]);
         Some((at, by))
@@ -160,7 +159,7 @@ impl Carts<'_> {
             if !instance.roots.contains(&root) {
                 instance.roots.push(root);
             }
-            self.current.insert(root, at);
+            self.current[root] = Some(at);
         }
     }
 

@@ -4,9 +4,15 @@ use super::event::{CART_KEY, RichEvent};
 use super::seed::{Seed, SeedKey};
 use hashbrown::HashMap;
 
+/// Keys that are looked up one after the other.
+const FEW: usize = 16;
+
 /// Union-find over keys; once over all kinds, once over those that name one checkout only.
 #[derive(Debug)]
 pub(super) struct Closure {
+    /// Each key is the node of its place.
+    keys: Vec<(usize, u64)>,
+    /// The same to look keys up, once they are many.
     nodes: HashMap<(usize, u64), usize>,
     parents: Vec<usize>,
     strong_parents: Vec<usize>,
@@ -18,6 +24,7 @@ impl Closure {
     /// Connects what the events and the settled instances hold together.
     pub(super) fn of(seeds: &[Seed], events: &[&RichEvent]) -> Closure {
         let mut closure = Closure {
+            keys: Vec::new(),
             nodes: HashMap::new(),
             parents: Vec::new(),
             strong_parents: Vec::new(),
@@ -29,8 +36,8 @@ impl Closure {
         for event in events {
             closure.connect(event.own_keys());
         }
-        for ((kind, _), node) in &closure.nodes {
-            let root = root_of(&closure.parents, *node);
+        for (node, (kind, _)) in closure.keys.iter().enumerate() {
+            let root = root_of(&closure.parents, node);
             closure.kinds[root] |= 1 << kind;
         }
         closure
@@ -52,14 +59,32 @@ impl Closure {
     }
 
     fn node(&mut self, key: (usize, u64)) -> usize {
-        let next = self.parents.len();
-        let node = *self.nodes.entry(key).or_insert(next);
-        if node == next {
-            self.parents.push(node);
-            self.strong_parents.push(node);
-            self.kinds.push(0);
+        if let Some(node) = self.find(key) {
+            return node;
+        }
+        let node = self.keys.len();
+        self.keys.push(key);
+        self.parents.push(node);
+        self.strong_parents.push(node);
+        self.kinds.push(0);
+        if node == FEW {
+            self.nodes.extend(self.keys.iter().enumerate().map(|(node, key)| (*key, node)));
+        } else if node > FEW {
+            self.nodes.insert(key, node);
         }
         node
+    }
+
+    fn find(&self, key: (usize, u64)) -> Option<usize> {
+        match self.keys.len() {
+            0..=FEW => self.keys.iter().position(|known| *known == key),
+            _ => self.nodes.get(&key).copied(),
+        }
+    }
+
+    /// Number of keys: roots are below.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
     }
 
     fn connect(&mut self, keys: impl Iterator<Item = (usize, u64)>) {
@@ -75,13 +100,13 @@ impl Closure {
 
     /// The component of a key.
     pub(super) fn root(&self, key: (usize, u64)) -> Option<usize> {
-        self.nodes.get(&key).map(|node| root_of(&self.parents, *node))
+        self.find(key).map(|node| root_of(&self.parents, node))
     }
 
     /// The component of a key among the strong ones; `None` for a cart's key.
     pub(super) fn strong_root(&self, key: (usize, u64)) -> Option<usize> {
-        let node = self.nodes.get(&key).filter(|_| key.0 != CART_KEY)?;
-        Some(root_of(&self.strong_parents, *node))
+        let node = self.find(key).filter(|_| key.0 != CART_KEY)?;
+        Some(root_of(&self.strong_parents, node))
     }
 
     /// Kinds of keys in a component, as bits.

@@ -14,7 +14,6 @@ use super::seed::Seed;
 use crate::model::record::CheckoutKind;
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
-use hashbrown::HashMap;
 
 /// Checkouts in the making.
 struct Derivation<'a> {
@@ -22,9 +21,9 @@ struct Derivation<'a> {
     rules: Rules<'a>,
     instances: Vec<Instance>,
     /// Latest instance of a component.
-    current: HashMap<usize, usize>,
+    current: Vec<Option<usize>>,
     /// Instance of a component of the strong keys (checkout and order id) alone.
-    by_strong: HashMap<usize, usize>,
+    by_strong: Vec<Option<usize>>,
 }
 
 /// Derives the checkouts of `events`, which are sorted; time has passed up to `clock`.
@@ -39,8 +38,8 @@ pub(super) fn checkouts(
         closure,
         rules,
         instances: Vec::new(),
-        current: HashMap::new(),
-        by_strong: HashMap::new(),
+        current: vec![None; closure.len()],
+        by_strong: vec![None; closure.len()],
     };
     for (place, seed) in seeds.iter().enumerate() {
         if seed.kind() == CheckoutKind::Checkout {
@@ -64,10 +63,10 @@ impl Derivation<'_> {
         let at = self.instances.len();
         for key in &instance.keys {
             if let Some(root) = self.closure.root(*key) {
-                self.current.insert(root, at);
+                self.current[root] = Some(at);
             }
             if let Some(root) = self.closure.strong_root(*key) {
-                self.by_strong.insert(root, at);
+                self.by_strong[root] = Some(at);
             }
         }
         self.instances.push(instance);
@@ -86,7 +85,7 @@ impl Derivation<'_> {
 
     fn take(&mut self, place: usize, event: &RichEvent) {
         let root = event.own_keys().find_map(|key| self.closure.root(key));
-        let known = root.and_then(|root| self.current.get(&root)).copied();
+        let known = root.and_then(|root| self.current[root]);
         let found = match known {
             Some(latest) => {
                 let strong = self.strong_instance(event);
@@ -121,11 +120,11 @@ impl Derivation<'_> {
             if !instance.roots.contains(&root) {
                 instance.roots.push(root);
             }
-            self.current.insert(root, at);
+            self.current[root] = Some(at);
         }
         for key in event.own_keys().filter(|(kind, _)| *kind != CART_KEY) {
             if let Some(root) = self.closure.strong_root(key) {
-                self.by_strong.insert(root, at);
+                self.by_strong[root] = Some(at);
             }
         }
     }
@@ -134,7 +133,7 @@ impl Derivation<'_> {
         event
             .own_keys()
             .filter_map(|key| self.closure.strong_root(key))
-            .find_map(|root| self.by_strong.get(&root).copied())
+            .find_map(|root| self.by_strong[root])
     }
 
     /// The strongest key that the event shares with the instance, else the strongest it has.

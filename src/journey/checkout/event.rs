@@ -2,6 +2,7 @@
 //! recovery.
 
 use crate::journey::customer::Stored;
+use crate::journey::packed_bytes;
 use crate::journey::profile::{ProfileId, Profiles};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
@@ -26,7 +27,7 @@ pub(in crate::journey) struct RichEvent {
     pub(super) keys: [u64; KEY_KINDS],
     /// The session that it belongs to.
     #[serde(with = "postcard::fixint::le")]
-    pub(in crate::journey) session: u64,
+    pub(super) session: u64,
     /// Too late for the figures.
     pub(super) late: bool,
     pub(super) value: Option<i64>,
@@ -72,6 +73,11 @@ impl RichEvent {
         })
     }
 
+    /// The same, of that session.
+    pub(in crate::journey) fn in_session(self, session: u64) -> RichEvent {
+        RichEvent { session, ..self }
+    }
+
     pub(super) fn time(&self) -> EventTime {
         self.stored.time
     }
@@ -106,7 +112,7 @@ pub(super) const DETAILS: usize = 6;
 
 /// Texts of an event in one allocation, or none if there is no text.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Details(Option<Box<[u8]>>);
+pub(super) struct Details(#[serde(with = "packed_bytes::optional")] Option<Box<[u8]>>);
 
 impl Details {
     /// Packs the texts, in the order of [`Detail`]: each with its length plus one, 0 for none.
@@ -125,23 +131,24 @@ impl Details {
         Details(Some(bytes.into_boxed_slice()))
     }
 
-    /// One of the texts.
-    pub(super) fn get(&self, detail: Detail) -> Option<&str> {
-        let mut rest = self.0.as_deref()?;
-        for place in 0..=detail as usize {
-            let (length, after) = rest.split_first_chunk::<2>()?;
+    /// Calls `f` with the place and text of each that is there.
+    pub(super) fn each<'a>(&'a self, mut f: impl FnMut(usize, &'a str)) {
+        let mut rest = self.0.as_deref().unwrap_or_default();
+        for place in 0..DETAILS {
+            let Some((length, after)) = rest.split_first_chunk::<2>() else { return };
             let length = usize::from(u16::from_le_bytes(*length));
             let (text, after) = after.split_at(length.saturating_sub(1));
-            if place == detail as usize {
-                return std::str::from_utf8(text).ok().filter(|_| length > 0);
+            if length > 0
+                && let Ok(text) = std::str::from_utf8(text)
+            {
+                f(place, text);
             }
             rest = after;
         }
-        None
     }
 }
 
-/// Latest known values of an instance: what its records say.
+/// Latest known values of an instance, as its records say them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Face {
     pub(super) step: Option<i32>,
@@ -151,30 +158,39 @@ pub(super) struct Face {
 }
 
 impl Face {
+    /// The same, to go on from.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            step: self.step,
+            value: self.value,
+            currency: self.currency,
+            texts: self.texts.each_ref().map(|text| text.as_deref()),
+        }
+    }
+}
+
+/// Latest known values, borrowed from the events that say them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct View<'a> {
+    pub(super) step: Option<i32>,
+    pub(super) value: Option<i64>,
+    pub(super) currency: Option<u32>,
+    pub(super) texts: [Option<&'a str>; DETAILS],
+}
+
+impl<'a> View<'a> {
     /// Takes over what the event says.
-    pub(super) fn update(&mut self, event: &RichEvent) {
+    pub(super) fn update(&mut self, event: &'a RichEvent) {
         self.step = event.step.or(self.step);
         if event.value.is_some() {
             self.value = event.value;
             self.currency = event.currency;
         }
-        let all = [
-            Detail::StepName,
-            Detail::PaymentMethod,
-            Detail::ShippingMethod,
-            Detail::Coupon,
-            Detail::AccountType,
-            Detail::ErrorCode,
-        ];
-        for detail in all {
-            if let Some(text) = event.details.get(detail) {
-                self.texts[detail as usize] = Some(text.into());
-            }
-        }
+        event.details.each(|place, text| self.texts[place] = Some(text));
     }
 
     pub(super) fn text(&self, detail: Detail) -> Option<CompactString> {
-        self.texts[detail as usize].clone()
+        self.texts[detail as usize].map(CompactString::from)
     }
 }
 
@@ -192,7 +208,17 @@ mod tests {
             None,
             Some("card_declined"),
         ]);
-        let check = |detail, expected: Option<&str>| assert_eq!(details.get(detail), expected);
+        let get = |details: &Details, detail: Detail| {
+            let mut found = None;
+            details.each(|place, text| {
+                if place == detail as usize {
+                    found = Some(text.to_owned());
+                }
+            });
+            found
+        };
+        let check =
+            |detail, expected: Option<&str>| assert_eq!(get(&details, detail).as_deref(), expected);
         check(Detail::StepName, Some("shipping"));
         check(Detail::PaymentMethod, None);
         check(Detail::ShippingMethod, Some(""));
@@ -202,7 +228,7 @@ mod tests {
         assert_eq!(Details::pack([None; DETAILS]), Details::default());
         let long = "é".repeat(40_000);
         let cut = Details::pack([Some(&long), None, None, None, None, Some("x")]);
-        assert_eq!(cut.get(Detail::StepName).map(str::len), Some(65_534));
-        assert_eq!(cut.get(Detail::ErrorCode), Some("x"));
+        assert_eq!(get(&cut, Detail::StepName).map(|t| t.len()), Some(65_534));
+        assert_eq!(get(&cut, Detail::ErrorCode).as_deref(), Some("x"));
     }
 }

@@ -12,7 +12,7 @@ use crate::journey::context::Context;
 use crate::journey::session_records::Earned;
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Orders whose events are gone: their keys, and until when they are remembered.
 pub(super) type OrdersDone = Vec<(u64, EventTime)>;
@@ -144,22 +144,24 @@ fn orders(
 ) -> Vec<usize> {
     let mut seen: BTreeSet<u64> = done.iter().map(|(key, _)| *key).collect();
     seen.extend(seeds.iter().flat_map(|seed| seed.orders.iter().copied()));
-    let mut instance_of: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut instance_of: Vec<Option<usize>> = vec![None; events.len()];
     // Per checkout: whether it has an order, and whether an id names that.
     let mut standing: Vec<(bool, bool)> = Vec::new();
     for (at, instance) in checkouts.iter().enumerate() {
-        instance_of.extend(instance.events.iter().map(|place| (*place, at)));
+        for place in &instance.events {
+            instance_of[*place] = Some(at);
+        }
         let seed = instance.seed.map(|place| &seeds[place]);
         standing.push(seed.map_or((false, false), |s| (s.ordered, !s.orders.is_empty())));
     }
     let mut places = Vec::new();
     for (place, event) in events.iter().enumerate() {
         let key = event.keys[ORDER_KEY];
-        let counts = match (event.meaning, instance_of.get(&place)) {
+        let counts = match (event.meaning, instance_of[place]) {
             (Meaning::StorePurchase, _) => key == 0 || seen.insert(key),
             (Meaning::CheckoutComplete, Some(at)) => {
-                let (ordered, named) = standing[*at];
-                standing[*at] = (true, named || key != 0);
+                let (ordered, named) = standing[at];
+                standing[at] = (true, named || key != 0);
                 // The first id that comes after an order without one names that order.
                 match key {
                     0 => !ordered,

@@ -68,6 +68,13 @@ pub(super) struct Checkouts {
     due: Option<EventTime>,
     /// True if the set of events or their sessions have changed since the last derivation.
     stale: bool,
+    /// Time of the first event that came since the last derivation, if none of those that came has
+    /// been passed by the clock: records do not rest on them yet.
+    #[serde(skip)]
+    ahead: Option<EventTime>,
+    /// One of them may count for a checkout.
+    #[serde(skip)]
+    counts_ahead: bool,
     /// Nothing could settle at the last try: not tried again before the clock has passed this.
     settle_after: Option<EventTime>,
 }
@@ -94,12 +101,19 @@ impl Checkouts {
     }
 
     /// Keeps an event.
-    pub(super) fn add(&mut self, event: RichEvent) {
+    pub(super) fn add(&mut self, event: RichEvent, ctx: &Context<'_>) {
         let order = event.stored.order();
         let at = self.events.partition_point(|e| e.stored.order() < order);
+        if ctx.passed(event.time()) {
+            self.stale = true;
+        } else {
+            self.ahead = Some(self.ahead.map_or(event.time(), |first| first.min(event.time())));
+            // Carts count for nothing, and one id connects nothing.
+            self.counts_ahead |=
+                event.meaning != Meaning::Cart || event.own_keys().nth(1).is_some();
+        }
         self.events.reserve_exact(1);
         self.events.insert(at, event);
-        self.stale = true;
     }
 
     /// Gives the events the sessions that they belong to now.
@@ -124,8 +138,12 @@ impl Checkouts {
     /// Derives everything anew and says what is new: signed counts first, then records. Returns the
     /// sessions whose money changed.
     pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
+        let ahead = self.ahead.take();
         if !self.stale && !self.due.is_some_and(|due| ctx.passed(due)) {
-            return Vec::new();
+            return match ahead {
+                Some(ahead) => self.count_ahead(ahead, ctx),
+                None => Vec::new(),
+            };
         }
         self.stale = false;
         let seen = self.seen(ctx);
@@ -138,6 +156,16 @@ impl Checkouts {
         }
         self.due = self.fate(&checkouts, &carts, ctx);
         touched
+    }
+
+    /// Counts what events stand for that the clock has not passed: records are as they were.
+    fn count_ahead(&mut self, ahead: EventTime, ctx: &mut Context<'_>) -> Vec<u64> {
+        self.due = Some(self.due.map_or(ahead, |due| due.min(ahead)));
+        if !std::mem::take(&mut self.counts_ahead) {
+            return Vec::new();
+        }
+        let figured = self.figured_ahead(ctx);
+        self.correct(figured, ctx)
     }
 
     /// The events that the clock has passed: records rest on these, as nothing that is not late can
@@ -162,12 +190,20 @@ impl Checkouts {
     /// Figures rest on events that were not too late, seen or not: counts take effect at the step of
     /// their slice. `checkouts` are derived from those seen.
     fn figured(&self, checkouts: &[Instance], ctx: &Context<'_>) -> Figured {
-        let timely: Vec<&RichEvent> = self.events.iter().filter(|e| !e.late).collect();
         let seen = self.events.last().is_none_or(|e| ctx.passed(e.time()));
-        if seen && timely.len() == self.events.len() {
+        if seen && !self.events.iter().any(|e| e.late) {
+            let timely: Vec<&RichEvent> = self.events.iter().collect();
             return figures(checkouts, &timely, &self.seeds, &self.orders_done, ctx);
         }
-        let (checkouts, _) = derive(&self.seeds, &timely, ctx);
+        self.figured_ahead(ctx)
+    }
+
+    /// The same with the events that the clock has not passed.
+    fn figured_ahead(&self, ctx: &Context<'_>) -> Figured {
+        let timely: Vec<&RichEvent> = self.events.iter().filter(|e| !e.late).collect();
+        let closure = Closure::of(&self.seeds, &timely);
+        let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
+        let checkouts = derive::checkouts(&self.seeds, &timely, &closure, ctx.clock, rules);
         figures(&checkouts, &timely, &self.seeds, &self.orders_done, ctx)
     }
 

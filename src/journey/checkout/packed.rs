@@ -1,52 +1,110 @@
 //! A customer's checkouts at rest. Most wait for hours or days, and packed they take a third of the
-//! room; they are unpacked to be looked at, which is seldom.
+//! room; while something is due within minutes they stay as they are worked with.
 
 use super::Checkouts;
+use crate::codec::packed;
 use crate::journey::context::Context;
-use crate::model::time::EventTime;
-use serde::{Deserialize, Serialize};
+use crate::journey::packed_bytes;
+use crate::model::time::{EventTime, Millis};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
-/// Checkouts, packed.
-#[derive(Default, Debug, Serialize, Deserialize)]
+/// What one change adds, usually.
+const ROOM: usize = 192;
+/// What is due within this is not worth packing.
+const SOON: Millis = Millis::from_mins(2);
+
+/// Checkouts, packed or waiting for the next event.
+#[derive(Default, Debug)]
 pub(in crate::journey) struct Packed {
-    /// Empty if there is nothing.
+    /// Empty if there is nothing, or if they are open.
     bytes: Box<[u8]>,
+    open: Option<Box<Checkouts>>,
     /// When they want to be looked at.
     look: Option<EventTime>,
+}
+
+/// How they are written down, open or not.
+#[derive(Serialize, Deserialize)]
+struct Saved<B: AsRef<[u8]> + From<Vec<u8>>> {
+    #[serde(with = "packed_bytes")]
+    bytes: B,
+    look: Option<EventTime>,
+}
+
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Cow<'_, [u8]> = match &self.open {
+            Some(checkouts) => pack(checkouts).into(),
+            None => (&*self.bytes).into(),
+        };
+        Saved { bytes, look: self.look }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Packed, D::Error> {
+        let Saved { bytes, look } = Saved::<Box<[u8]>>::deserialize(deserializer)?;
+        Ok(Packed { bytes, open: None, look })
+    }
+}
+
+fn pack(checkouts: &Checkouts) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROOM * (1 + checkouts.events.len()));
+    packed::append(checkouts, &mut bytes);
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Box<Checkouts> {
+    match bytes.is_empty() {
+        true => Box::default(),
+        false => Box::new(postcard::from_bytes(bytes).expect("packed by this program")),
+    }
 }
 
 impl Packed {
     /// True if nothing is kept.
     pub(in crate::journey) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.open.is_none()
     }
 
-    /// The checkouts; empty ones if nothing is kept.
-    pub(in crate::journey) fn open(&self) -> Checkouts {
-        match self.is_empty() {
-            true => Checkouts::default(),
-            false => postcard::from_bytes(&self.bytes).expect("packed by this program"),
+    /// True if an event of this fingerprint is kept, with a time within `window_ms` of `time`.
+    pub(in crate::journey) fn knows(
+        &self,
+        time: EventTime,
+        fingerprint: u64,
+        window_ms: i64,
+    ) -> bool {
+        match &self.open {
+            Some(checkouts) => checkouts.knows(time, fingerprint, window_ms),
+            // Fingerprints stand in there as they are: few are found that are not known.
+            None => {
+                memchr::memmem::find(&self.bytes, &fingerprint.to_le_bytes()).is_some()
+                    && unpack(&self.bytes).knows(time, fingerprint, window_ms)
+            }
         }
+    }
+
+    /// Takes the checkouts out, empty ones if nothing is kept: to be kept again.
+    pub(in crate::journey) fn take(&mut self) -> Box<Checkouts> {
+        self.open.take().unwrap_or_else(|| unpack(&std::mem::take(&mut self.bytes)))
     }
 
     /// Keeps `checkouts`, which want to be looked at when the clock has passed `look`; at once if
     /// that is not known.
-    pub(in crate::journey) fn keep(&mut self, checkouts: &Checkouts, look: Option<EventTime>) {
-        self.look = look;
-        self.bytes = match checkouts.is_empty() {
-            true => Box::default(),
-            false => {
-                let bytes = postcard::to_extend(checkouts, Vec::with_capacity(512));
-                bytes.expect("nothing in it has a length that is unknown").into_boxed_slice()
-            }
-        };
-    }
-
-    /// Changes what is kept. It wants to be looked at after that.
-    pub(in crate::journey) fn change(&mut self, change: impl FnOnce(&mut Checkouts)) {
-        let mut checkouts = self.open();
-        change(&mut checkouts);
-        self.keep(&checkouts, None);
+    pub(in crate::journey) fn keep(
+        &mut self,
+        checkouts: Box<Checkouts>,
+        look: Option<EventTime>,
+        ctx: &Context<'_>,
+    ) {
+        *self = Packed { look, ..Packed::default() };
+        let soon = look.zip(ctx.clock).is_some_and(|(look, clock)| look.since(clock) <= SOON);
+        match (checkouts.is_empty(), soon) {
+            (true, _) => {}
+            (false, true) => self.open = Some(checkouts),
+            (false, false) => self.bytes = pack(&checkouts).into_boxed_slice(),
+        }
     }
 
     /// When they want to be looked at; `None` if at once.

@@ -8,19 +8,18 @@
 //! record says (the step, the payment method …) makes it be said again as well: what is said last
 //! does not depend on the order of arrival.
 
-use super::event::{Detail, Face, RichEvent};
+use super::event::{Detail, RichEvent, View};
 use super::instance::{By, Entry, Instance, Point, State};
 use super::seed::Seed;
 use crate::engine::Fact;
-use crate::journey::context::{Context, Who, name_of};
+use crate::journey::context::{Context, Pieces, Who, name_of};
 use crate::journey::profile::ProfileId;
 use crate::model::record::{CheckoutKind, CheckoutRecord, SCHEMA_VERSION, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
-use std::hash::Hash as _;
-use xxhash_rust::xxh3::Xxh3;
+use std::hash::{Hash as _, Hasher as _};
 
 /// What has been published of one instance.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -64,13 +63,13 @@ pub(super) fn outcome_of(state: State) -> Vec<Told> {
 
 impl Instance {
     /// Latest known values at `at`, or with the event at `place`.
-    pub(super) fn face_at(
-        &self,
-        events: &[RichEvent],
+    pub(super) fn face_at<'a>(
+        &'a self,
+        events: &'a [RichEvent],
         at: EventTime,
         place: Option<usize>,
-    ) -> Face {
-        let mut face = self.face.clone();
+    ) -> View<'a> {
+        let mut face = self.face.view();
         // After abandonment activity changes nothing, only a completion does.
         let deadline = self.abandoned_at();
         for event in &self.events {
@@ -237,9 +236,9 @@ impl Teller<'_> {
         // By time alone it rests on the last activity, which its record names.
         let rests_on = entry.event.is_none().then(|| self.last_activity(entry.at).as_ms());
         let channel = ctx.profiles.get(self.profile(entry)).channel.as_str();
-        let mut hasher = Xxh3::new();
+        let mut hasher = Pieces::default();
         (channel, rests_on, &face.texts, face.step, face.value, face.currency).hash(&mut hasher);
-        hasher.digest().max(1)
+        hasher.finish().max(1)
     }
 
     /// Where the event is at home that a transition rests on.

@@ -6,7 +6,7 @@
 //! by it, nor is a completion from the checkout whose key it carries.
 
 use super::closure::Closure;
-use super::event::{Detail, Details, Face, RichEvent};
+use super::event::{DETAILS, Details, Face, RichEvent};
 use super::instance::{By, Instance, Point, State};
 use super::publish::Published;
 use crate::model::record::CheckoutKind;
@@ -74,7 +74,6 @@ impl Seed {
         Kept { orders, ordered, until }: Kept,
     ) -> Seed {
         let face = instance.face_at(events, EventTime::MAX, None);
-        let texts = face.texts.each_ref().map(|text| text.as_deref());
         Seed {
             kind: instance.kind,
             state: instance.state,
@@ -87,7 +86,7 @@ impl Seed {
             step: face.step,
             face_value: face.value,
             currency: face.currency,
-            details: Details::pack(texts),
+            details: Details::pack(face.texts),
             anchor: published.anchor,
             revision: published.revision,
             orders: orders.into_boxed_slice(),
@@ -127,20 +126,10 @@ impl Seed {
             instance.kinds |= closure.kinds(root);
             instance.roots.push(root);
         }
-        let text = |detail| self.details.get(detail).map(Into::into);
-        instance.face = Face {
-            step: self.step,
-            value: self.face_value,
-            currency: self.currency,
-            texts: [
-                text(Detail::StepName),
-                text(Detail::PaymentMethod),
-                text(Detail::ShippingMethod),
-                text(Detail::Coupon),
-                text(Detail::AccountType),
-                text(Detail::ErrorCode),
-            ],
-        };
+        let mut texts = [const { None }; DETAILS];
+        self.details.each(|place, text| texts[place] = Some(text.into()));
+        let (step, value, currency) = (self.step, self.face_value, self.currency);
+        instance.face = Face { step, value, currency, texts };
         instance
     }
 

@@ -34,6 +34,7 @@ impl Live {
     /// Takes note that a pane has left the window.
     pub(super) fn leave(&mut self, pane: i64) {
         if block_of(pane) != block_of(pane + 1) {
+            self.last_touched = None;
             if self.written {
                 self.touched.insert(block_of(pane));
             } else {
@@ -51,6 +52,7 @@ impl Live {
     /// The blocks that have changed since the last call.
     pub(in crate::rollup) fn take_touched(&mut self) -> BTreeSet<i64> {
         self.written = true;
+        self.last_touched = None;
         std::mem::take(&mut self.touched)
     }
 
