@@ -26,7 +26,6 @@ use crate::relay::view::View;
 use crate::rollup;
 use crate::telemetry::Metrics;
 use anyhow::{Context as _, bail};
-use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -203,7 +202,6 @@ impl Pipeline {
             changelog: input.map(|_| self.settings.changelog(role.name())),
             identity: Identity {
                 generation: GENERATION,
-                topic_id: CompactString::default(),
                 fold_version: match role {
                     Role::Rollup => rollup::FOLD_VERSION,
                     _ => journey::FOLD_VERSION,

@@ -10,7 +10,7 @@
 //! | rest | the payload |
 //!
 //! The payload of an entry is its value, opaque here; that of a checkpoint record is
-//! [`Checkpoint`] in postcard. A tombstone is Kafka's own (no value at all) and has no frame.
+//! [`Checkpoint`] in postcard; that of the identity record is a text. A tombstone is Kafka's own (no value at all) and has no frame.
 //! Deliberately absent: what entries mean (`engine::state` and the folds) and where they go.
 
 use crate::model::ids::NextOffset;
@@ -21,6 +21,9 @@ use std::fmt;
 
 /// Key of the checkpoint record: no key of an entry starts with 0.
 pub const CHECKPOINT_KEY: &[u8] = &[0];
+/// Key of the identity record, which goes with the first checkpoint: a changelog that was deleted and
+/// created anew has none, or another one.
+pub const IDENTITY_KEY: &[u8] = &[0, 1];
 /// Version of the frame and of [`Checkpoint`].
 pub const FORMAT_VERSION: u8 = 1;
 
@@ -69,8 +72,8 @@ pub struct Checkpoint {
     pub number: u64,
     /// Generation of the state: changes with every reset.
     pub generation: u64,
-    /// Identity of the input topic, as the broker has it; empty if it has none.
-    pub topic_id: CompactString,
+    /// Identity of the changelog, as its identity record says.
+    pub changelog: CompactString,
     /// Version of the fold that made the state.
     pub fold_version: u32,
     /// Fingerprint of the configuration that the state was made under.
@@ -221,7 +224,7 @@ mod tests {
             side_input: 2,
             number: 3,
             generation: u64::MAX,
-            topic_id: "GqvXbVYtQbCbFsHpNEAr2Q".into(),
+            changelog: "GqvXbVYtQbCbFsHpNEAr2Q".into(),
             fold_version: 1,
             fingerprint: u128::MAX - 1,
             input_partitions: 16,

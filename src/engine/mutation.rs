@@ -50,11 +50,13 @@ pub enum Mutation {
     GenerationIgnored,
     /// Records are folded although the client has not been set to the position yet.
     FoldsBeforeSeek,
+    /// A state is taken although its changelog was deleted and created anew.
+    AnotherChangelog,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 22] = [
+    pub const ALL: [Mutation; 23] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -77,6 +79,7 @@ impl Mutation {
         Mutation::FlushNumberIgnored,
         Mutation::GenerationIgnored,
         Mutation::FoldsBeforeSeek,
+        Mutation::AnotherChangelog,
     ];
 
     /// True if this thread runs with it.

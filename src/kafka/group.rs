@@ -19,6 +19,7 @@ use crate::model::time::Millis;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -351,6 +352,7 @@ fn prepare_exactly(
         exactly::core::Settings {
             role: settings.role,
             committer: id.as_str().into(),
+            nonce: RandomState::new().hash_one(&id),
             changelog: exactly.changelog.as_deref().map(Into::into),
             identity: exactly.identity.clone(),
             commit_interval: settings.commit_interval,

@@ -11,7 +11,7 @@ use super::reader::{Go, Tail, Tailed};
 use super::start::{Source, Start};
 use super::topics::{options, wait};
 use crate::clock::Moment;
-use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Unframer};
+use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, IDENTITY_KEY, Unframer};
 use crate::model::ids::{NextOffset, PartitionId};
 use rdkafka::admin::AdminClient;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -106,6 +106,9 @@ fn read(connection: &Connection, changelog: &str) -> Result<Found, Error> {
                             return Go::Stop;
                         }
                     }
+                    return Go::On;
+                }
+                if key == IDENTITY_KEY {
                     return Go::On;
                 }
                 let keys = found.keys.entry(record.partition).or_default();

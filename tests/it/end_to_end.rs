@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod alertmanager;
+mod anew;
 mod bad_input;
 mod killed;
 mod served;

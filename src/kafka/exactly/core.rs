@@ -22,7 +22,7 @@ pub use words::{
 
 use super::pending::{Pending, SlotId};
 pub use super::slot::Bounds;
-use super::slot::{Phase, Slot};
+use super::slot::{Found, Phase, Slot};
 use crate::codec::checkpoint::{Framer, Unframer};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
@@ -156,7 +156,7 @@ impl Core {
             Some(warm) => warm,
             None => {
                 let made = self.factory.create(&at.topic, at.partition);
-                (made.map_err(|reason| self.failed(&at, reason))?, None)
+                (made.map_err(|reason| self.failed(&at, reason))?, Found::default())
             }
         };
         self.slot_ids += 1;

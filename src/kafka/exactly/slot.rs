@@ -8,6 +8,7 @@ use crate::engine::mutation::Mutation;
 use crate::kafka::task::{Task, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
+use compact_str::CompactString;
 
 /// First and next offset of a partition of the input, as a reader of committed records sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,15 @@ pub(super) struct Restoring {
     pub(super) asked_at: Millis,
 }
 
+/// What was read of a changelog besides entries.
+#[derive(Default, Debug)]
+pub(super) struct Found {
+    /// The last checkpoint.
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// What its identity record says; empty without one.
+    pub(super) changelog: CompactString,
+}
+
 /// What the end of a changelog means for a restore.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Restored {
@@ -68,8 +78,8 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     /// Its changelog has been followed before it came, and still is.
     pub(super) is_warm: bool,
-    /// The last checkpoint read of the changelog.
-    pub(super) found: Option<Checkpoint>,
+    /// What was read of its changelog; its identity stays.
+    pub(super) found: Found,
     /// The offset to fold next; `None` until something came, if the start has no number.
     pub(super) next: Option<NextOffset>,
     /// Outputs of records below are published.
@@ -104,7 +114,7 @@ impl Slot {
             task,
             phase: Phase::Asking { asked: false, after: now },
             is_warm: false,
-            found: None,
+            found: Found::default(),
             next: None,
             published: None,
             end: None,
@@ -193,7 +203,7 @@ impl Slot {
         identity: &Identity,
     ) -> Result<Restored, String> {
         let Restoring { committed, bounds, .. } = restoring;
-        let (committed, found) = match (committed, &self.found) {
+        let (committed, found) = match (committed, &self.found.checkpoint) {
             // A coordinator may say for a moment that it knows nothing, while the only checkpoint waits
             // for its marker: nothing is begun anew before the changelog is decided.
             (None, None) if open && !Mutation::OpenChangelogIgnored.is_on() => {
@@ -222,6 +232,12 @@ impl Slot {
         }
         let state = self.task.state().expect("a task that is restored has state");
         fits(found, committed, *bounds, metadata, identity)?;
+        if found.changelog != self.found.changelog && !Mutation::AnotherChangelog.is_on() {
+            return Err(format!(
+                "its changelog was deleted and created anew while it was in use: what stood in it \
+                 before is missing; {RESET}"
+            ));
+        }
         state.restored().map_err(|e| e.to_string())?;
         self.commit = metadata.commit;
         self.checkpoint = found.number;
@@ -280,13 +296,6 @@ fn fits(
         return Err(format!(
             "offset {c} is committed, but the input ends at {high}: it was truncated or created \
              anew; {RESET}"
-        ));
-    }
-    if found.topic_id != identity.topic_id {
-        return Err(format!(
-            "it belongs to an input with the topic id {}, and the one of that name has {} now: it \
-             was created anew; {RESET}",
-            found.topic_id, identity.topic_id,
         ));
     }
     let same =

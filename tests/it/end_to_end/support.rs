@@ -37,6 +37,13 @@ impl App {
     pub(crate) fn new(name: &'static str, sources: &[(&str, i32)]) -> App {
         let dir = tempfile::tempdir().unwrap();
         let app = App { broker: Broker::shared(), dir, name };
+        app.create_sources(sources);
+        app
+    }
+
+    /// Creates source topics.
+    pub(crate) fn create_sources(&self, sources: &[(&str, i32)]) {
+        let app = self;
         let wanted = sources.iter().map(|(source, partitions)| {
             let topic = app.topic(source);
             let mut wanted = Wanted::ours(&topic, *partitions, Some(1), Cleanup::Delete, -1);
@@ -46,7 +53,6 @@ impl App {
         });
         let wanted: Vec<Wanted> = wanted.collect();
         apply(&app.connection(), &plan(&wanted, &BTreeMap::new())).unwrap();
-        app
     }
 
     pub(crate) fn connection(&self) -> Connection {
@@ -186,6 +192,13 @@ pub(crate) fn touchline(arguments: &[&Path]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}", tail_of(&errors));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the program and expects it to fail; what it says.
+pub(crate) fn fails(arguments: &[&str], config: &Path) -> String {
+    let output = command().args(arguments).arg("--config").arg(config).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?} went well");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn command() -> Command {

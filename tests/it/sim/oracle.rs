@@ -8,7 +8,7 @@ use super::real;
 use super::worker::{INPUTS, Kind, ROLLUPS, changelog};
 use super::world::INPUT;
 use std::collections::{BTreeMap, VecDeque};
-use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use touchline::codec::flush;
 use touchline::engine::state::Entry as StateEntry;
 use touchline::kafka::{Headers, Produced, Record, Task, TopicPartition};
@@ -259,6 +259,9 @@ impl Oracle {
             for (_, entry) in broker.committed(&log) {
                 let key = entry.key.as_deref().unwrap_or_default();
                 let value = entry.value.as_deref();
+                if key == IDENTITY_KEY {
+                    continue;
+                }
                 if key == CHECKPOINT_KEY {
                     last = unframer.checkpoint(value.unwrap_or_default()).ok();
                 } else {

@@ -42,8 +42,6 @@ pub(crate) struct Plan {
     pub(crate) txn_id: String,
     pub(crate) config: u64,
     pub(crate) generation: u64,
-    /// As the process found it when it started.
-    pub(crate) topic_id: u64,
     pub(crate) input_partitions: i32,
     /// Workers that keep a copy of each state.
     pub(crate) standbys: usize,
@@ -259,10 +257,10 @@ impl Worker {
         let settings = Settings {
             role: ["visits", "totals"][plan.stage],
             committer: plan.txn_id.as_str().into(),
+            nonce: env.time.unsigned_abs(),
             changelog: Some(changelog(plan.stage)),
             identity: Identity {
                 generation: plan.generation,
-                topic_id: plan.topic_id.to_string().into(),
                 fold_version: 1,
                 fingerprint: u128::from(plan.config),
                 input_partitions: plan.input_partitions,

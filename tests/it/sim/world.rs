@@ -10,6 +10,7 @@ use super::rng::Rng;
 use super::worker::{Exit, INPUTS, Kind, Plan, ROLLUPS, Worker, changelog};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
 use touchline::codec::flush;
 use touchline::engine::mutation::Mutation;
 use touchline::engine::state::{decode, encode};
@@ -85,6 +86,7 @@ pub(crate) enum Scenario {
     InputTruncated,
     InputRecreated,
     ChangelogTruncated,
+    ChangelogRecreated,
     OffsetsExpired,
     PartitionsAdded,
     ForeignFlush,
@@ -93,7 +95,8 @@ pub(crate) enum Scenario {
 impl Scenario {
     fn of(seed: u64) -> Scenario {
         match seed % 16 {
-            0..=5 => Scenario::Plain,
+            0..=4 => Scenario::Plain,
+            5 => Scenario::ChangelogRecreated,
             6..=8 => Scenario::ConfigSwitch,
             9 => Scenario::RepeatedFlush,
             10 => Scenario::InputTruncated,
@@ -110,10 +113,12 @@ impl Scenario {
         match self {
             Scenario::Plain | Scenario::ConfigSwitch | Scenario::RepeatedFlush => &[],
             Scenario::InputTruncated => &["its oldest record is"],
-            Scenario::InputRecreated => &["created anew", "out of range"],
-            Scenario::ChangelogTruncated => {
-                &["its changelog lacks the checkpoint", "its changelog begins at"]
-            }
+            Scenario::InputRecreated => &["or the input was created anew"],
+            Scenario::ChangelogTruncated | Scenario::ChangelogRecreated => &[
+                "its changelog lacks the checkpoint",
+                "its changelog begins at",
+                "its changelog was deleted",
+            ],
             Scenario::OffsetsExpired => &["there is state, but no committed offset"],
             Scenario::PartitionsAdded => &["keys are in other partitions"],
             Scenario::ForeignFlush => {
@@ -213,7 +218,6 @@ impl World {
                     standbys: usize::from(seed % 3 == 1),
                     config: 1,
                     generation: 1,
-                    topic_id: 1,
                     input_partitions: [INPUTS, ROLLUPS][stage],
                 };
                 seats.push(Seat { plan, worker: None, back_at: rng.range(0, 600) });
@@ -397,8 +401,6 @@ impl World {
                 Some(worker) if worker.asleep_until <= env.time => act(worker, env),
                 Some(_) => {}
                 None if seat.back_at <= env.time => {
-                    seat.plan.topic_id =
-                        env.broker.topics[[INPUT, REPARTITION][seat.plan.stage]].id;
                     seat.worker = Some(Worker::new(seat.plan.clone(), env));
                 }
                 None => {}
@@ -654,14 +656,22 @@ impl World {
                 let topic = self.env.broker.topics.get_mut(INPUT).expect("the input");
                 topic.id += 1;
                 topic.logs.iter_mut().for_each(|log| *log = Log::default());
+                // The broker drops what was committed of a topic with the topic.
+                self.env.broker.offsets[stage].committed.clear();
                 // In half of the worlds it has grown past the committed offset already.
                 for n in 0..if self.env.rng.permille(500) { 1_500 } else { 0 } {
                     self.put(n % INPUTS, Event { at: self.env.time, amount: 1 }, 1);
                 }
             }
-            Scenario::ChangelogTruncated => {
-                self.env.hit("changelog truncated");
+            Scenario::ChangelogTruncated | Scenario::ChangelogRecreated => {
                 let at = TopicPartition { topic: changelog(stage), partition };
+                let anew = self.scenario == Scenario::ChangelogRecreated;
+                if anew && self.recreate_changelog(&at) {
+                    self.env.hit("changelog created anew");
+                    self.wake(stage);
+                    return Ok(true);
+                }
+                self.env.hit("changelog truncated");
                 let log = self.env.broker.log_mut(&at);
                 log.entries.iter_mut().for_each(|e| *e = None);
                 log.low = log.high();
@@ -678,10 +688,33 @@ impl World {
             }
             _ => {}
         }
+        self.wake(stage);
+        Ok(true)
+    }
+
+    fn wake(&mut self, stage: usize) {
         for seat in self.seats.iter_mut().filter(|seat| seat.plan.stage == stage) {
             seat.back_at = self.env.time;
         }
-        Ok(true)
+    }
+
+    /// As if it had been deleted and created anew right before the last checkpoint; false if that was
+    /// the first one, so that nothing would be missing.
+    fn recreate_changelog(&mut self, at: &TopicPartition) -> bool {
+        let all: Vec<Entry> =
+            self.env.broker.committed(at).map(|(_, entry)| entry.clone()).collect();
+        let is = |entry: &Entry, key: &[u8]| entry.key.as_deref() == Some(key);
+        let last = all.iter().rev().find(|entry| is(entry, CHECKPOINT_KEY));
+        let txn = last.and_then(|entry| entry.txn);
+        let kept: Vec<Entry> = all.into_iter().filter(|entry| entry.txn == txn).collect();
+        if txn.is_none() || kept.iter().any(|entry| is(entry, IDENTITY_KEY)) {
+            return false;
+        }
+        *self.env.broker.log_mut(at) = Log::default();
+        for entry in kept {
+            self.env.broker.append(at, Entry { txn: None, ..entry });
+        }
+        true
     }
 
     fn flushes(&self) -> Vec<(TopicPartition, Entry)> {

@@ -4,14 +4,16 @@ use super::super::metadata::Committed;
 use super::super::pending::SlotId;
 use super::super::slot::Phase;
 use super::{ASK_MOST, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction};
-use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer};
+use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, IDENTITY_KEY};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
 use crate::kafka::task::{OutRecord, TaskError, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
+use compact_str::format_compact;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// How often tasks are told that nothing came.
 const IDLE_CHECK: Millis = Millis::from_ms(250);
@@ -117,7 +119,7 @@ impl Core {
 
     fn take_checkpoints(&mut self, now: Millis) {
         let Some(changelog) = self.settings.changelog.clone() else { return };
-        let identity = &self.settings.identity;
+        let Settings { identity, committer, nonce, .. } = &self.settings;
         for slot in &mut self.slots {
             let Some(next) = slot.next else { continue };
             let first = slot.checkpoint == 0;
@@ -135,6 +137,10 @@ impl Core {
             let Some(state) = slot.task.state() else { continue };
             slot.checkpoint += 1;
             state.take_dirty(&mut self.entries);
+            if first {
+                let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());
+                slot.found.changelog = format_compact!("{:016x}", xxh3_64(who.as_bytes()));
+            }
             let record = Checkpoint {
                 number: slot.checkpoint,
                 next: slot.published.filter(|_| Mutation::TwoPositions.is_on()).unwrap_or(next),
@@ -143,13 +149,17 @@ impl Core {
                 flush: 0,
                 side_input,
                 generation: identity.generation,
-                topic_id: identity.topic_id.clone(),
+                changelog: slot.found.changelog.clone(),
                 fold_version: identity.fold_version,
                 fingerprint: identity.fingerprint,
                 input_partitions: identity.input_partitions,
             };
             let framer = &mut self.framer;
-            let mut framed = Vec::with_capacity(self.entries.len() + 1);
+            let mut framed = Vec::with_capacity(self.entries.len() + 2);
+            if first {
+                let id = framed_entry(framer, slot.found.changelog.as_bytes());
+                framed.push((IDENTITY_KEY.to_vec(), Some(id)));
+            }
             for Entry { key, value } in self.entries.drain(..) {
                 framed.push((key, value.map(|value| framed_entry(framer, &value))));
             }

@@ -135,7 +135,7 @@ impl Core {
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
                 slot.phase = Phase::Seeking;
-                (slot.is_warm, slot.found) = (false, None);
+                (slot.is_warm, slot.found.checkpoint) = (false, None);
                 slot.since = now;
                 slot.checkpointed_at = now;
                 self.commands.push(Command::CloseChangelog(at.clone()));
@@ -162,7 +162,8 @@ impl Core {
                 return Err(self.failed(at, reason.to_owned()));
             }
             Ok(Restored::AskAgain) => {
-                let reason = "there is state, but no committed offset: it has expired or was deleted; \
+                let reason = "there is state, but no committed offset: it has expired, or was \
+                              deleted, or the input was created anew; \
                               `touchline state reset` starts anew";
                 return Err(self.failed(at, reason.to_owned()));
             }

@@ -11,8 +11,9 @@
 //! The group's assignor knows nothing of copies: with two instances the one that is left has them all;
 //! with more, one in so many other instances gets a partition that it has no copy of, and restores.
 
+use super::super::slot::Found;
 use super::{Command, Core};
-use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Unframer};
+use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use crate::engine::state::Checkpointed;
 use crate::kafka::task::{Task, TopicPartition};
 use crate::model::time::Millis;
@@ -27,7 +28,7 @@ const LOOK_EVERY: Millis = Millis::from_secs(5);
 pub(super) struct Standby {
     at: TopicPartition,
     task: Box<dyn Task>,
-    found: Option<Checkpoint>,
+    found: Found,
 }
 
 /// Who follows what.
@@ -50,10 +51,7 @@ impl Standbys {
     }
 
     /// Hands out the copy of a partition, if there is one.
-    pub(super) fn take(
-        &mut self,
-        at: &TopicPartition,
-    ) -> Option<(Box<dyn Task>, Option<Checkpoint>)> {
+    pub(super) fn take(&mut self, at: &TopicPartition) -> Option<(Box<dyn Task>, Found)> {
         let place = self.warm.iter().position(|standby| standby.at == *at)?;
         let Standby { task, found, .. } = self.warm.swap_remove(place);
         Some((task, found))
@@ -86,13 +84,18 @@ impl Standbys {
 pub(super) fn take_entry(
     unframer: &mut Unframer,
     state: &mut dyn Checkpointed,
-    found: &mut Option<Checkpoint>,
+    found: &mut Found,
     key: &[u8],
     value: Option<&[u8]>,
 ) -> Result<(), String> {
     if key == CHECKPOINT_KEY {
         let read = unframer.checkpoint(value.unwrap_or_default()).map_err(|e| e.to_string())?;
-        *found = Some(read);
+        found.checkpoint = Some(read);
+        return Ok(());
+    }
+    if key == IDENTITY_KEY {
+        let text = unframer.entry(value.unwrap_or_default()).map_err(|e| e.to_string())?;
+        found.changelog = CompactString::from_utf8(text).map_err(|e| e.to_string())?;
         return Ok(());
     }
     let value =
@@ -145,7 +148,7 @@ impl Core {
             if task.state().is_none() {
                 continue;
             }
-            self.standbys.warm.push(Standby { at: at.clone(), task, found: None });
+            self.standbys.warm.push(Standby { at: at.clone(), task, found: Found::default() });
             self.commands.push(Command::Follow(at.clone()));
         }
     }

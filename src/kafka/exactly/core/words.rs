@@ -12,8 +12,6 @@ use std::sync::Arc;
 pub struct Identity {
     /// Generation of the state.
     pub generation: u64,
-    /// Identity of the input topic, as the broker has it; empty if it has none.
-    pub topic_id: CompactString,
     /// Version of the fold.
     pub fold_version: u32,
     /// Fingerprint of the configuration that the fold sees.
@@ -29,6 +27,8 @@ pub struct Settings {
     pub role: &'static str,
     /// Transactional id.
     pub committer: CompactString,
+    /// A number that no other process has: names of new changelogs follow from it.
+    pub nonce: u64,
     /// Topic that keeps the state; `None` for tasks without any.
     pub changelog: Option<Arc<str>>,
     /// What the state belongs to.
