@@ -38,7 +38,7 @@ impl Health {
         let (at, (offset, time)) = self.standing.iter().find(too_long)?;
         Some(format!(
             "{at}: an open transaction has been keeping readers at offset {offset} for {time}; \
-             `touchline state show` names those of this application"
+             `touchline state show` says beside which partitions one is open"
         ))
     }
 
