@@ -347,7 +347,7 @@ impl Pipeline {
                 };
                 let ends = match names.is_empty() {
                     true => self.source_ends.clone(),
-                    false => ends_of(&self.connection, names)?,
+                    false => client::all_written_ends(&self.connection, names)?,
                 };
                 if let Some(handle) = self.workers.get(&role) {
                     handle.finish_at(&ends);

@@ -337,7 +337,7 @@ impl Asker {
         Ok(found)
     }
 
-    /// The offset behind the last committed record of each partition of `topics`.
+    /// The offset behind the last record of each partition of `topics` that this client may see.
     pub(super) fn ends<'t>(
         &self,
         topics: impl IntoIterator<Item = &'t str>,
@@ -399,6 +399,15 @@ pub fn all_end_offsets<'t>(
     topics: impl IntoIterator<Item = &'t str>,
 ) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
     connection.asker()?.ends(topics)
+}
+
+/// The offset behind the last record of each partition of `topics`, committed or not. A transaction is
+/// acknowledged before its markers are written: until then the last committed record lies before it.
+pub fn all_written_ends<'t>(
+    connection: &Connection,
+    topics: impl IntoIterator<Item = &'t str>,
+) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+    connection.uncommitted_asker()?.ends(topics)
 }
 
 /// Offsets that `group` has committed for `topic`; partitions without one are absent.

@@ -6,12 +6,14 @@
 
 use super::client::{Asker, Connection, Quiet, create};
 use super::error::Error;
+use crate::clock::Moment;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What becomes of old records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -286,6 +288,7 @@ pub fn apply(connection: &Connection, changes: &[Change]) -> Result<(), Error> {
         _ => None,
     });
     let admin: AdminClient<Quiet> = create(&connection.admin())?;
+    let asker = connection.asker()?;
     for wanted in creates {
         let what = || format!("creating topic {}", wanted.name);
         let replication = TopicReplication::Fixed(wanted.replication.unwrap_or(-1));
@@ -298,8 +301,20 @@ pub fn apply(connection: &Connection, changes: &[Change]) -> Result<(), Error> {
         for answer in answers {
             answer.map_err(|(_, code)| Error::broker(what(), code))?;
         }
+        await_topic(&asker, &wanted.name)?;
     }
     Ok(())
+}
+
+/// Waits until brokers answer for a topic: the controller has it first.
+fn await_topic(asker: &Asker, topic: &str) -> Result<(), Error> {
+    let since = Moment::now();
+    loop {
+        match asker.partitions(topic) {
+            Err(_) if since.elapsed_secs() < TIMEOUT.as_secs_f64() => std::thread::sleep(PAUSE),
+            result => return result.map(drop),
+        }
+    }
 }
 
 pub(super) fn options() -> AdminOptions {
