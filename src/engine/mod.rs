@@ -55,7 +55,8 @@ pub struct Tick {
     pub advance: Millis,
 }
 
-/// Outputs after which a fold hands over what it has, although its input asks for more.
+/// Outputs after which a fold hands over what it has, although its input asks for more. Parts are
+/// counted in committed offsets: another number takes new versions of the folds.
 pub const PART: usize = 1_024;
 
 /// Asserts an order that holds however inputs are batched: outputs of one input are appended.

@@ -52,11 +52,15 @@ pub enum Mutation {
     FoldsBeforeSeek,
     /// A state is taken although its changelog was deleted and created anew.
     AnotherChangelog,
+    /// A restart forgets how much of a record in the middle was published.
+    PartForgotten,
+    /// A checkpoint is taken in the middle of a record.
+    CheckpointInPart,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 23] = [
+    pub const ALL: [Mutation; 25] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -80,6 +84,8 @@ impl Mutation {
         Mutation::GenerationIgnored,
         Mutation::FoldsBeforeSeek,
         Mutation::AnotherChangelog,
+        Mutation::PartForgotten,
+        Mutation::CheckpointInPart,
     ];
 
     /// True if this thread runs with it.

@@ -31,6 +31,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,6 +50,18 @@ pub(super) enum Event<'a> {
     End { topic: &'a str, partition: PartitionId, next: NextOffset },
     /// Reading a partition failed.
     Failed { topic: &'a str, partition: PartitionId, code: RDKafkaErrorCode },
+}
+
+impl Event<'_> {
+    fn is_of(&self, at: &TopicPartition) -> bool {
+        let (topic, partition) = match self {
+            Event::Record(record) => (record.topic, record.partition),
+            Event::End { topic, partition, .. } | Event::Failed { topic, partition, .. } => {
+                (*topic, *partition)
+            }
+        };
+        partition == at.partition && *topic == *at.topic
+    }
 }
 
 /// A rebalance that waits for its answer.
@@ -147,6 +160,8 @@ pub(super) struct BatchConsumer {
     consumer: BaseConsumer<Watch>,
     queue: Queue,
     buffer: Vec<*mut ffi::rd_kafka_message_t>,
+    /// Messages in the buffer that have been handed out, and destroyed.
+    passed: usize,
     filled: usize,
     served: Option<Moment>,
 }
@@ -171,7 +186,14 @@ impl BatchConsumer {
         // SAFETY: the client is alive; the queue is destroyed before it, in `drop`.
         let queue = unsafe { ffi::rd_kafka_queue_new(consumer.client().native_ptr()) };
         let buffer = vec![std::ptr::null_mut(); size.max(1)];
-        Ok(BatchConsumer { consumer, queue: Queue(queue), buffer, filled: 0, served: None })
+        Ok(BatchConsumer {
+            consumer,
+            queue: Queue(queue),
+            buffer,
+            passed: 0,
+            filled: 0,
+            served: None,
+        })
     }
 
     /// The client, for everything but reading.
@@ -259,20 +281,55 @@ impl BatchConsumer {
     }
 
     /// Takes what came from the queue; waits up to `wait` if nothing is there. Returns how many events
-    /// it were, which [`BatchConsumer::drain`] hands out.
+    /// it were, which [`BatchConsumer::drain`] hands out. What is still held comes first.
     pub(super) fn poll(&mut self, wait: Duration) -> usize {
-        self.drain(|_| {});
-        self.filled = self.fill(wait);
-        self.filled
+        if !self.holds_some() {
+            (self.passed, self.filled) = (0, self.fill(wait));
+        }
+        self.filled - self.passed
     }
 
     /// Hands what was taken to `f`, in order.
     pub(super) fn drain(&mut self, mut f: impl FnMut(Event<'_>)) {
-        let mut taken = Taken { messages: &self.buffer[..self.filled], at: 0 };
-        self.filled = 0;
-        while let Some(message) = taken.next() {
-            // SAFETY: the message is alive until it is dropped, which is after `f`.
-            f(unsafe { view(&*message.0) });
+        self.drain_while(|event| {
+            f(event);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Hands what was taken to `f`, in order, until it breaks: that event and those behind it are held.
+    pub(super) fn drain_while(&mut self, mut f: impl FnMut(Event<'_>) -> ControlFlow<()>) {
+        while let Some(message) = self.buffer[..self.filled].get(self.passed) {
+            // SAFETY: the message is ours, and alive until it is destroyed below.
+            if f(unsafe { view(&**message) }).is_break() {
+                return;
+            }
+            // SAFETY: it has been passed, so that nobody looks at it again.
+            unsafe { ffi::rd_kafka_message_destroy(*message) };
+            self.passed += 1;
+        }
+    }
+
+    /// True if something that was taken has not been handed out.
+    pub(super) fn holds_some(&self) -> bool {
+        self.passed < self.filled
+    }
+
+    /// Drops what is held of a partition: it is to be read from another position.
+    pub(super) fn forget(&mut self, at: &TopicPartition) {
+        let held = self.passed..self.filled;
+        self.filled = self.passed;
+        for place in held {
+            let message = self.buffer[place];
+            // SAFETY: what has not been passed is alive, and destroyed at most once.
+            unsafe {
+                if view(&*message).is_of(at) {
+                    ffi::rd_kafka_message_destroy(message);
+                    continue;
+                }
+            }
+            self.buffer[self.filled] = message;
+            self.filled += 1;
         }
     }
 
@@ -328,35 +385,6 @@ impl Drop for BatchConsumer {
         // SAFETY: nobody reads the queue any more or can forward to it; partitions that are forwarded
         // hold references of their own.
         unsafe { ffi::rd_kafka_queue_destroy(self.queue.0) };
-    }
-}
-
-/// Messages of one batch; each is destroyed when it has been passed, all of them at the end.
-struct Taken<'a> {
-    messages: &'a [*mut ffi::rd_kafka_message_t],
-    at: usize,
-}
-
-struct Message(*mut ffi::rd_kafka_message_t);
-
-impl Taken<'_> {
-    fn next(&mut self) -> Option<Message> {
-        let message = self.messages.get(self.at).copied()?;
-        self.at += 1;
-        Some(Message(message))
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        while self.next().is_some() {}
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        // SAFETY: every message of a batch passes through exactly one `Message`.
-        unsafe { ffi::rd_kafka_message_destroy(self.0) };
     }
 }
 

@@ -70,6 +70,9 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     ("reconnect.backoff.max.ms", "2000"),
 ];
 
+/// What `transaction.timeout.ms` below says.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What transactions need: outputs come in bursts, so waiting for more only stalls the commit, and a
 /// dead worker's transaction must not block readers for long.
 const TRANSACTIONAL: [(&str, &str); 5] = [

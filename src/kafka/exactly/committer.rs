@@ -7,7 +7,7 @@
 
 use super::core::{Outcome, Transaction};
 use crate::clock::Moment;
-use crate::kafka::client::{ASK_TIMEOUT, Connection, property_error};
+use crate::kafka::client::{ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error};
 use crate::kafka::commit::base_record;
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
@@ -27,8 +27,10 @@ use std::time::Duration;
 const CALL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(20);
-/// Beyond the time-out of a transaction.
-const DECIDED_AFTER: Duration = Duration::from_secs(15);
+/// So long after the time-out of a transaction its coordinator has decided.
+const DECIDED_AFTER: Duration = Duration::from_secs(5);
+/// The longest time-out that a transaction is given.
+const TIMEOUT_MOST: Duration = Duration::from_secs(120);
 /// Fences in a row after which another process with the same name must be assumed.
 const FENCES_MOST: u32 = 3;
 
@@ -84,8 +86,14 @@ impl Committer {
         let stopped = Arc::new(AtomicBool::new(false));
         let (jobs, taken): (SyncSender<Job>, Receiver<Job>) = sync_channel(1);
         let (say, reports) = sync_channel(1);
-        let mut work =
-            Work { config, monitor, producer: None, fences: 0, stopped: stopped.clone() };
+        let mut work = Work {
+            config,
+            monitor,
+            producer: None,
+            fences: 0,
+            timeout: TRANSACTION_TIMEOUT,
+            stopped: stopped.clone(),
+        };
         // Fails early if a property is wrong.
         let made = work.make()?;
         let run = move || {
@@ -148,6 +156,8 @@ struct Work {
     producer: Option<BaseProducer<Reports>>,
     /// In a row.
     fences: u32,
+    /// After which the coordinator aborts a transaction.
+    timeout: Duration,
     stopped: Arc<AtomicBool>,
 }
 
@@ -163,7 +173,13 @@ impl Work {
 
     fn make(&self) -> Result<BaseProducer<Reports>, Error> {
         let context = Reports(self.monitor.clone());
-        self.config.create_with_context(context).map_err(|e| property_error(&e))
+        let mut config = self.config.clone();
+        if self.timeout > TRANSACTION_TIMEOUT {
+            let ms = self.timeout.as_millis();
+            config.set("transaction.timeout.ms", ms.to_string());
+            config.set("message.timeout.ms", (ms - 1_000).to_string());
+        }
+        config.create_with_context(context).map_err(|e| property_error(&e))
     }
 
     /// Ends what a predecessor of the same name left open.
@@ -183,8 +199,10 @@ impl Work {
 
     fn transact(&mut self, job: &Job) -> Result<Outcome, Error> {
         let (stopped, monitor) = (self.stopped.clone(), self.monitor.clone());
+        let timeout = self.timeout;
         let producer = self.producer()?;
-        let refused = match attempt(producer, job, &stopped) {
+        let since = Moment::now();
+        let refused = match attempt(producer, job, timeout, &stopped) {
             Ok(()) => {
                 self.fences = 0;
                 return Ok(Outcome::Committed);
@@ -204,7 +222,18 @@ impl Work {
         };
         tracing::warn!(%error, "the producer is made anew");
         monitor.note(&format!("the producer is made anew: {error}"));
-        if is_fence(&error) {
+        if since.elapsed_secs() >= timeout.as_secs_f64() {
+            // Its coordinator gave up on it, which looks like a fence. What comes next is as large.
+            self.timeout = (timeout * 2).min(TIMEOUT_MOST);
+            let records = job.transaction.outputs().len();
+            let (took, next) = (since.elapsed_secs(), self.timeout.as_secs());
+            tracing::warn!(
+                records,
+                took,
+                next,
+                "a transaction took too long; the next has more time"
+            );
+        } else if is_fence(&error) {
             self.fences += 1;
             if self.fences >= FENCES_MOST {
                 return Err(Error::Fenced { reason: error.to_string() });
@@ -220,8 +249,10 @@ impl Work {
 fn attempt(
     producer: &BaseProducer<Reports>,
     job: &Job,
+    timeout: Duration,
     stopped: &AtomicBool,
 ) -> Result<(), Refused> {
+    let within = timeout + DECIDED_AFTER;
     let Job { transaction, group } = job;
     producer.begin_transaction().map_err(refused)?;
     for record in transaction.outputs() {
@@ -234,14 +265,17 @@ fn attempt(
         element.set_offset(Offset::Offset(offset.next.get())).map_err(Refused::Abort)?;
         element.set_metadata(&offset.metadata);
     }
-    again(producer, stopped, || producer.send_offsets_to_transaction(&offsets, group, CALL))?;
-    again(producer, stopped, || producer.commit_transaction(CALL))
+    again(producer, within, stopped, || {
+        producer.send_offsets_to_transaction(&offsets, group, CALL)
+    })?;
+    again(producer, within, stopped, || producer.commit_transaction(CALL))
 }
 
 /// Repeats a call while the client says that it may be repeated, but not for ever: beyond the time-out
 /// of the transaction its coordinator has decided, and the committed offset tells how.
 fn again(
     producer: &BaseProducer<Reports>,
+    within: Duration,
     stopped: &AtomicBool,
     call: impl Fn() -> Result<(), KafkaError>,
 ) -> Result<(), Refused> {
@@ -250,7 +284,7 @@ fn again(
         match call() {
             Ok(()) => return Ok(()),
             Err(error) if is_retriable(&error) && !stopped.load(Ordering::SeqCst) => {
-                if since.elapsed_secs() > DECIDED_AFTER.as_secs_f64() {
+                if since.elapsed_secs() > within.as_secs_f64() {
                     return Err(Refused::Unknown(error));
                 }
                 tracing::debug!(%error, "a call is repeated");

@@ -22,7 +22,7 @@ pub use words::{
 
 use super::pending::{Pending, SlotId};
 pub use super::slot::Bounds;
-use super::slot::{Found, Phase, Slot};
+use super::slot::{Found, Phase, Position, Slot};
 use crate::codec::checkpoint::{Framer, Unframer};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
@@ -40,11 +40,19 @@ const ASK_EVERY: Millis = Millis::from_ms(200);
 /// A committed offset that must be there is asked for so often.
 const ASK_MOST: u32 = 25;
 
+/// A partition in a transaction.
+struct Carried {
+    slot: SlotId,
+    at: TopicPartition,
+    /// Number of its commit.
+    commit: u64,
+    position: Position,
+}
+
 /// A transaction under way: what it carries is kept.
 struct Flight {
     outputs: Arc<Pending>,
-    /// Slot, number of its commit, position.
-    slots: Vec<(SlotId, TopicPartition, u64, NextOffset)>,
+    slots: Vec<Carried>,
     begun: Millis,
     /// Its outcome is to be found out by the committed offset of a slot that is still owned.
     unknown: bool,
@@ -121,8 +129,16 @@ impl Core {
 
     /// True if more input may be read: outputs that are not acknowledged are bounded.
     pub fn has_room(&self) -> bool {
-        let flying = self.flight.as_ref().map_or(0, |flight| flight.outputs.bytes());
-        self.pending.bytes() + flying < self.settings.in_flight_bytes
+        self.pending.bytes() + self.flying_bytes() < self.settings.in_flight_bytes
+    }
+
+    fn flying_bytes(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.outputs.bytes())
+    }
+
+    /// True in the middle of a record, whose rest waits for room.
+    pub fn is_in_part(&self) -> bool {
+        self.slots.iter().any(Slot::is_in_part)
     }
 
     /// True while a transaction is under way.
@@ -134,6 +150,7 @@ impl Core {
     pub fn is_quiet(&self) -> bool {
         self.flight.is_none()
             && self.pending.is_empty()
+            && !self.is_in_part()
             && !self.slots.iter().any(|slot| slot.moved && slot.is_live())
     }
 
@@ -194,7 +211,7 @@ impl Core {
     /// What is to be done now.
     pub fn commands(&mut self, now: Millis) -> Vec<Command> {
         let flying: Vec<&TopicPartition> =
-            self.flight.iter().flat_map(|f| f.slots.iter().map(|(_, at, ..)| at)).collect();
+            self.flight.iter().flat_map(|f| f.slots.iter().map(|c| &c.at)).collect();
         for slot in &mut self.slots {
             match &mut slot.phase {
                 // What is under way may still commit an offset of the partition's last stay here.
@@ -218,9 +235,11 @@ impl Core {
         }
         if let Some(flight) = self.flight.as_ref().filter(|flight| flight.unknown) {
             let owned =
-                flight.slots.iter().find(|(id, ..)| self.slots.iter().any(|slot| slot.id == *id));
+                flight.slots.iter().find(|c| self.slots.iter().any(|slot| slot.id == c.slot));
             match owned {
-                Some((_, at, ..)) if self.begun.as_ms() + ASK_EVERY.as_ms() <= now.as_ms() => {
+                Some(Carried { at, .. })
+                    if self.begun.as_ms() + ASK_EVERY.as_ms() <= now.as_ms() =>
+                {
                     self.begun = now;
                     self.commands.push(Command::AskCommitted(at.clone()));
                 }
@@ -249,6 +268,7 @@ impl Core {
     /// # Errors
     /// If a task gives up.
     pub fn record(&mut self, record: &Record<'_>, now: Millis) -> Result<Folded, Error> {
+        let flying = self.flying_bytes();
         let is =
             |slot: &Slot| slot.at.partition == record.partition && *slot.at.topic == *record.topic;
         if !self.slots.get(self.last).is_some_and(is) {
@@ -273,20 +293,26 @@ impl Core {
             return Ok(Folded::Skipped);
         }
         let out = &mut self.produced;
-        // What was published is folded again for the state alone.
-        let replaying = slot.published.is_some_and(|c| record.offset.get() < c.get());
-        let mut first = true;
+        let here = NextOffset::new(record.offset.get());
+        debug_assert!(slot.part == 0 || slot.next == Some(here), "nothing comes in mid record");
         let result = loop {
             out.clear();
-            out.replaying = replaying;
+            // What was published is folded again for the state alone.
+            out.replaying = Some(Position { next: here, part: slot.part }) < slot.published;
             let result = slot.task.record(record, out);
-            if result.is_ok() && (!replaying || Mutation::RefoldPublishes.is_on()) {
+            if result.is_ok() && (!out.replaying || Mutation::RefoldPublishes.is_on()) {
                 self.urgent |= out.urgent;
                 self.pending.push(slot.id, out.records.drain(..));
             }
             match result {
-                Ok(()) if slot.task.has_more() => first = false,
-                Err(TaskError::Retry { reason }) if !first => {
+                Ok(()) if slot.task.has_more() => {
+                    (slot.next, slot.part) = (Some(here), slot.part + 1);
+                    (slot.moved, slot.changed) = (true, true);
+                    if self.pending.bytes() + flying >= self.settings.in_flight_bytes {
+                        return Ok(Folded::InPart);
+                    }
+                }
+                Err(TaskError::Retry { reason }) if slot.is_in_part() => {
                     break Err(TaskError::Fatal(format!(
                         "it asked to wait in mid record: {reason}"
                     )));
@@ -309,7 +335,7 @@ impl Core {
             }
             Err(TaskError::Retry { reason }) => {
                 tracing::warn!(at = %slot.at, reason, "the partition waits");
-                slot.next = Some(NextOffset::new(record.offset.get()));
+                slot.next = Some(here);
                 slot.caught_up = false;
                 slot.delay = Millis::from_ms(
                     (slot.delay.as_ms() * 2).clamp(RETRY_FIRST.as_ms(), RETRY_MOST.as_ms()),
@@ -327,6 +353,7 @@ impl Core {
         if let Some(slot) = self.slot(at)
             && matches!(slot.phase, Phase::Running)
         {
+            debug_assert!(!slot.is_in_part(), "the rest of a record comes before the end");
             slot.move_to(next);
             slot.caught_up = true;
         }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Version of the text.
-const VERSION: &str = "tl1";
+const VERSION: &str = "tl2";
 
 /// Which state a committed offset belongs to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Metadata {
     pub checkpoint: u64,
     /// Number of the last side input that the state has taken.
     pub side_input: u64,
+    /// Parts of the record at the offset that are published already.
+    pub part: u64,
     /// Watermark of the task: what a task without state remembers across a restart, so that what it
     /// says of its source afterwards is not less than before.
     pub watermark: Option<EventTime>,
@@ -29,8 +31,9 @@ pub struct Metadata {
 
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Metadata { generation, commit, checkpoint, side_input, watermark, committer } = self;
-        write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} ")?;
+        let Metadata { generation, commit, checkpoint, side_input, part, watermark, committer } =
+            self;
+        write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} {part} ")?;
         match watermark {
             Some(watermark) => write!(f, "{} {committer}", watermark.as_ms()),
             None => write!(f, "- {committer}"),
@@ -42,26 +45,26 @@ impl FromStr for Metadata {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Metadata, ()> {
-        let mut parts = text.splitn(7, ' ');
+        let mut parts = text.splitn(8, ' ');
         if parts.next() != Some(VERSION) {
             return Err(());
         }
         let mut number = || parts.next().and_then(|text| text.parse().ok()).ok_or(());
-        let [generation, commit, checkpoint, side_input] =
-            [number()?, number()?, number()?, number()?];
+        let [generation, commit, checkpoint, side_input, part] =
+            [number()?, number()?, number()?, number()?, number()?];
         let watermark = match parts.next().ok_or(())? {
             "-" => None,
             text => Some(EventTime::from_ms(text.parse().map_err(|_| ())?)),
         };
         let committer = parts.next().ok_or(())?.into();
-        Ok(Metadata { generation, commit, checkpoint, side_input, watermark, committer })
+        Ok(Metadata { generation, commit, checkpoint, side_input, part, watermark, committer })
     }
 }
 
 /// A committed offset, as the group's coordinator has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Committed {
-    /// The first offset whose outputs are not published.
+    /// The first offset whose outputs are not all published.
     pub next: NextOffset,
     /// What stands beside it; `None` if it is not ours (somebody has set the offset by hand).
     pub metadata: Option<Metadata>,
@@ -78,6 +81,7 @@ mod tests {
             commit: 17,
             checkpoint: 2,
             side_input: 1,
+            part: 0,
             watermark: None,
             committer: "shop-journey-a 0".into(),
         };
@@ -85,9 +89,13 @@ mod tests {
         let watermark = Some(EventTime::from_ms(-5));
         let metadata = Metadata { watermark, ..metadata };
         assert_eq!(metadata.to_string().parse(), Ok(metadata));
-        for text in
-            ["", "tl0 1 2 3 4 - x", "tl1 1 2 3 4 -", "tl1 1 2 three 4 - x", "tl1 1 2 3 4 y x"]
-        {
+        for text in [
+            "",
+            "tl1 1 2 3 4 5 - x",
+            "tl2 1 2 3 4 5 -",
+            "tl2 1 2 three 4 5 - x",
+            "tl2 1 2 3 4 5 y x",
+        ] {
             assert_eq!(text.parse::<Metadata>(), Err(()), "{text}");
         }
     }

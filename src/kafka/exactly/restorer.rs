@@ -190,7 +190,7 @@ impl Restorer {
                     let Some(open) = open.get_mut(&record.partition) else { return };
                     (open.end, open.next) = (None, record.offset.next());
                     *entries += 1;
-                    failed = core.entry(&open.at, record.key.unwrap_or_default(), record.value);
+                    core.entry(&open.at, record.key.unwrap_or_default(), record.value);
                 }
                 Event::End { partition, next, .. } => {
                     if let Some(open) = open.get_mut(&partition) {

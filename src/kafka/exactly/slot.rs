@@ -19,6 +19,24 @@ pub struct Bounds {
     pub high: NextOffset,
 }
 
+/// How far a partition is, in its state or in what is published of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Position {
+    /// Everything below.
+    pub(super) next: NextOffset,
+    /// And so many parts of the record there.
+    pub(super) part: u64,
+}
+
+impl Committed {
+    /// What is published.
+    pub(super) fn position(&self) -> Position {
+        let part = self.metadata.as_ref().map_or(0, |metadata| metadata.part);
+        let part = if Mutation::PartForgotten.is_on() { 0 } else { part };
+        Position { next: self.next, part }
+    }
+}
+
 /// What a slot is doing.
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -57,6 +75,25 @@ pub(super) struct Found {
     pub(super) checkpoint: Option<Checkpoint>,
     /// What its identity record says; empty without one.
     pub(super) changelog: CompactString,
+    /// Why an entry could not be taken in.
+    pub(super) unreadable: Option<String>,
+}
+
+impl Found {
+    /// True if the changelog was deleted and created anew since its last checkpoint but one.
+    fn is_of_another_changelog(&self) -> bool {
+        let said = self.checkpoint.as_ref().map(|checkpoint| &checkpoint.changelog);
+        said.is_some_and(|said| *said != self.changelog) && !Mutation::AnotherChangelog.is_on()
+    }
+
+    /// Why what was read is of no use, if an entry could not be taken in.
+    pub(super) fn is_unreadable(&self) -> Option<String> {
+        let reason = self.unreadable.as_ref()?;
+        Some(match self.is_of_another_changelog() {
+            true => ANOTHER.to_owned(),
+            false => format!("an entry of its changelog cannot be read: {reason}"),
+        })
+    }
 }
 
 /// What the end of a changelog means for a restore.
@@ -82,8 +119,10 @@ pub(super) struct Slot {
     pub(super) found: Found,
     /// The offset to fold next; `None` until something came, if the start has no number.
     pub(super) next: Option<NextOffset>,
+    /// Parts of the record there that are folded already: its outputs had no room all at once.
+    pub(super) part: u64,
     /// Outputs of records below are published.
-    pub(super) published: Option<NextOffset>,
+    pub(super) published: Option<Position>,
     /// Where to stop, in a bounded run.
     pub(super) end: Option<NextOffset>,
     pub(super) caught_up: bool,
@@ -116,6 +155,7 @@ impl Slot {
             is_warm: false,
             found: Found::default(),
             next: None,
+            part: 0,
             published: None,
             end: None,
             caught_up: false,
@@ -133,7 +173,16 @@ impl Slot {
 
     /// True if everything that is published has been folded.
     pub(super) fn is_level(&self) -> bool {
-        self.published.is_none_or(|published| self.next.is_some_and(|next| next >= published))
+        self.published.is_none_or(|published| self.position() >= Some(published))
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        Some(Position { next: self.next?, part: self.part })
+    }
+
+    /// True in the middle of a record: its state is none to keep, and nothing else may be folded.
+    pub(super) fn is_in_part(&self) -> bool {
+        self.part > 0
     }
 
     /// True if it may say something: it folds, and what it says is new.
@@ -158,7 +207,7 @@ impl Slot {
 
     pub(super) fn move_to(&mut self, next: NextOffset) {
         if self.next < Some(next) {
-            self.next = Some(next);
+            (self.next, self.part) = (Some(next), 0);
             self.moved = true;
             self.changed = true;
         }
@@ -177,6 +226,7 @@ impl Slot {
             commit: self.commit,
             checkpoint: self.checkpoint,
             side_input: self.task.side_inputs(),
+            part: self.part,
             watermark: self.task.progress().watermark,
             committer: committer.into(),
         }
@@ -190,7 +240,7 @@ impl Slot {
         // What the source has dropped meanwhile is gone: there is no state that misses it.
         let next = committed.next.max(bounds.low);
         self.next = Some(next);
-        self.published = Some(committed.next);
+        self.published = Some(committed.position());
         Start::At(next)
     }
 
@@ -232,18 +282,16 @@ impl Slot {
         }
         let state = self.task.state().expect("a task that is restored has state");
         fits(found, committed, *bounds, metadata, identity)?;
-        if found.changelog != self.found.changelog && !Mutation::AnotherChangelog.is_on() {
-            return Err(format!(
-                "its changelog was deleted and created anew while it was in use: what stood in it \
-                 before is missing; {RESET}"
-            ));
+        if self.found.is_of_another_changelog() {
+            return Err(ANOTHER.to_owned());
         }
         state.restored().map_err(|e| e.to_string())?;
         self.commit = metadata.commit;
         self.checkpoint = found.number;
         self.next = Some(found.next);
-        let until_end = restoring.bounds.high.max(next);
-        self.published = Some(if Mutation::DropsByMode.is_on() { until_end } else { next });
+        let until_end = Position { next: restoring.bounds.high.max(next), part: 0 };
+        let published = committed.position();
+        self.published = Some(if Mutation::DropsByMode.is_on() { until_end } else { published });
         // A configuration or version that is new here is in force from K = C on. The first transaction
         // under it says so: else what it published would be folded again as before.
         let is_new = (found.fold_version, found.fingerprint)
@@ -253,6 +301,9 @@ impl Slot {
     }
 }
 
+const ANOTHER: &str = "its changelog was deleted and created anew while it was in use: what stood in \
+                       it before is missing; `touchline state reset` starts anew, `--dry-run` shows \
+                       what that does";
 /// What helps if a state cannot be used.
 const RESET: &str = "`touchline state reset` starts anew, `--dry-run` shows what that does";
 /// What helps if a state belongs to another version.
@@ -300,7 +351,7 @@ fn fits(
     }
     let same =
         (found.fold_version, found.fingerprint) == (identity.fold_version, identity.fingerprint);
-    if !same && k != c && !Mutation::SwitchInRefold.is_on() {
+    if !same && (k != c || metadata.part > 0) && !Mutation::SwitchInRefold.is_on() {
         return Err(format!(
             "it was written by version {} of the fold under configuration {:032x}, this is version \
              {} under {:032x}, and offsets {k} to {c} have to be folded again as before; {SEAL}",

@@ -21,10 +21,13 @@ use crate::kafka::worker::Surroundings;
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// How long a revocation or a stop may wait for its last transaction: below the session time-out.
 const FLUSH_WITHIN: Millis = Millis::from_secs(8);
+/// In a bounded run nobody waits for the partitions, and a run that does not finish is to be repeated.
+const FINISH_WITHIN: Millis = Millis::from_secs(120);
 const TELL_EVERY: Millis = Millis::from_secs(1);
 const WAIT: Duration = Duration::from_millis(SERVE_EVERY_MS as u64);
 /// While a transaction is under way or changelogs are read, those are looked at more often.
@@ -146,6 +149,7 @@ impl ExactWorker {
         let mut list = TopicPartitionList::new();
         for at in partitions {
             self.core.revoke(at);
+            self.consumer.forget(at);
             self.to_read.retain(|(of, _)| of != at);
             self.to_restore.retain(|of| of != at);
             self.around.shared.owned(at, false);
@@ -163,6 +167,7 @@ impl ExactWorker {
         self.core.checkpoint(partitions);
         loop {
             self.take_report(WAIT_BUSY)?;
+            self.fold_held(true)?;
             if !self.core.is_flying() && !self.begin(true)? && self.core.is_quiet() {
                 return Ok(());
             }
@@ -183,16 +188,18 @@ impl ExactWorker {
             let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
             self.core.checkpoint(&all);
             self.take_report(WAIT_BUSY)?;
+            self.fold_held(true)?;
             if !self.core.is_flying() && !self.begin(true)? && self.core.is_quiet() {
                 return Ok(());
             }
             // A transaction of unknown outcome is found out as long as there is time for it.
             self.obey()?;
-            if since.elapsed() <= FLUSH_WITHIN {
+            let is_bounded = self.around.shared.ends().is_some();
+            if since.elapsed() <= if is_bounded { FINISH_WITHIN } else { FLUSH_WITHIN } {
                 continue;
             }
             let late = Error::broker("the last commit", "it was not decided in time");
-            if self.around.shared.ends().is_some() {
+            if is_bounded {
                 return Err(late);
             }
             // Nothing is lost: whoever comes next folds again what could not be published.
@@ -303,7 +310,6 @@ impl ExactWorker {
 
     /// Sets the client to where partitions are to be read on; what it cannot do yet is tried again.
     fn read_on(&mut self) -> Result<(), Error> {
-        let client = self.consumer.client();
         let starts = &self.around.starts;
         let mut later = Vec::new();
         for (at, start) in std::mem::take(&mut self.to_read) {
@@ -313,6 +319,9 @@ impl ExactWorker {
             };
             let mut list = TopicPartitionList::new();
             list.add_partition(&at.topic, at.partition.get());
+            // What has been taken is of another position.
+            self.consumer.forget(&at);
+            let client = self.consumer.client();
             if let Err(error) = client.seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN) {
                 tracing::debug!(%at, %error, "reading on is tried again");
                 later.push((at, start));
@@ -352,32 +361,40 @@ impl ExactWorker {
         if !self.core.has_room() {
             return self.take_report(WAIT_BUSY);
         }
+        if !self.consumer.holds_some() {
+            let busy = self.core.is_flying() || self.restorers.iter().any(Restorer::is_busy);
+            let polling = Moment::now();
+            let got = self.consumer.poll(match (restores, busy) {
+                (true, _) => Duration::ZERO,
+                (false, true) => WAIT_BUSY,
+                (false, false) => WAIT,
+            });
+            self.around.observer.polled(self.around.settings.role, got, polling.elapsed_secs());
+            if got == 0 {
+                return Ok(());
+            }
+        }
+        self.fold_held(false)
+    }
+
+    /// Folds what has been taken, as far as there is room; `rest_only`: only the rest of a record.
+    fn fold_held(&mut self, rest_only: bool) -> Result<(), Error> {
         let Surroundings { settings, monitor, observer, .. } = &self.around;
         let role = settings.role;
-        let busy = self.core.is_flying() || self.restorers.iter().any(Restorer::is_busy);
-        let polling = Moment::now();
-        let got = self.consumer.poll(match (restores, busy) {
-            (true, _) => Duration::ZERO,
-            (false, true) => WAIT_BUSY,
-            (false, false) => WAIT,
-        });
-        observer.polled(role, got, polling.elapsed_secs());
-        if got == 0 {
-            return Ok(());
-        }
         let folding = Moment::now();
         let now = self.started.elapsed();
         let core = &mut self.core;
         let mut folded = 0;
         let mut failed = Ok(());
-        self.consumer.drain(|event| {
-            if failed.is_err() {
-                return;
+        self.consumer.drain_while(|event| {
+            if failed.is_err() || !core.has_room() || (rest_only && !core.is_in_part()) {
+                return ControlFlow::Break(());
             }
             match event {
                 Event::Record(record) => match core.record(&record, now) {
                     Ok(Folded::Yes) => folded += 1,
                     Ok(Folded::Skipped) => {}
+                    Ok(Folded::InPart) => return ControlFlow::Break(()),
                     Ok(Folded::Waits) => {
                         let reason = "its task waits";
                         let at = TopicPartition::new(record.topic, record.partition);
@@ -395,6 +412,7 @@ impl ExactWorker {
                     failed = fatal(at, code).map_or(Ok(()), Err);
                 }
             }
+            ControlFlow::Continue(())
         });
         observer.folded(role, folded, folding.elapsed_secs());
         failed

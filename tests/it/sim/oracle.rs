@@ -30,6 +30,8 @@ struct Reference {
     ticked: i64,
     said: Said,
     inputs: usize,
+    /// Of the record at `next`, if some of its parts were published: how many, and the others.
+    halfway: Option<(u64, VecDeque<Produced>)>,
 }
 
 impl Reference {
@@ -47,6 +49,7 @@ impl Reference {
             ticked,
             said: Said::new(),
             inputs: 0,
+            halfway: None,
         }
     }
 
@@ -67,7 +70,8 @@ impl Reference {
         }
     }
 
-    fn record(&mut self, offset: i64, entry: &Entry, broker: &Broker) -> Result<(), String> {
+    /// What follows from a record, part by part.
+    fn fold(&mut self, offset: i64, entry: &Entry) -> Result<VecDeque<Produced>, String> {
         let record = Record {
             topic: &self.at.topic,
             partition: self.at.partition,
@@ -80,16 +84,49 @@ impl Reference {
         };
         let failed =
             |e| format!("{} offset {offset} was committed, but it stops with {e:?}", self.at);
+        let mut parts = VecDeque::new();
         loop {
             let mut out = Produced::default();
             self.task.record(&record, &mut out).map_err(failed)?;
-            Reference::take(&mut self.said, out, broker);
+            loop {
+                let rest = out.records.split_off(self.kind.at_once().min(out.records.len()));
+                let part = std::mem::replace(&mut out.records, rest);
+                parts.push_back(Produced { records: part, ..Produced::default() });
+                if out.records.is_empty() {
+                    break;
+                }
+            }
             if !self.task.has_more() {
                 break;
             }
         }
         self.ticked = 0;
         self.inputs += 1;
+        Ok(parts)
+    }
+
+    /// Folds a record, or what is left of it.
+    fn record(&mut self, offset: i64, entry: &Entry, broker: &Broker) -> Result<(), String> {
+        let parts = match self.halfway.take() {
+            Some((_, parts)) => parts,
+            None => self.fold(offset, entry)?,
+        };
+        parts.into_iter().for_each(|part| Reference::take(&mut self.said, part, broker));
+        Ok(())
+    }
+
+    /// Folds a record, of which so many parts are published.
+    fn parts(&mut self, upto: u64, entry: &Entry, broker: &Broker) -> Result<(), String> {
+        let (mut done, mut parts) = match self.halfway.take() {
+            Some(halfway) => halfway,
+            None => (0, self.fold(self.next, entry)?),
+        };
+        while done < upto {
+            let part = parts.pop_front().ok_or("more parts are committed than there are")?;
+            Reference::take(&mut self.said, part, broker);
+            done += 1;
+        }
+        self.halfway = Some((done, parts));
         Ok(())
     }
 
@@ -142,6 +179,11 @@ impl Reference {
                 let entry = entry.clone();
                 self.record(offset, &entry, broker)?;
             }
+        }
+        if step.metadata.part > 0 {
+            let entry = log.entries.get(self.next as usize).and_then(Option::as_ref);
+            let entry = entry.ok_or("a part of nothing is committed")?.clone();
+            self.parts(step.metadata.part, &entry, broker)?;
         }
         let said = step.metadata.side_input;
         if said != self.ticks {

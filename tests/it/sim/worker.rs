@@ -16,7 +16,7 @@ use touchline::kafka::exactly::core::{
 };
 use touchline::kafka::exactly::metadata::{Committed, Metadata};
 use touchline::kafka::{
-    Error, Headers, Produced, Record, Task, TaskError, TaskFactory, TopicPartition,
+    Error, Headers, OutRecord, Produced, Record, Task, TaskError, TaskFactory, TopicPartition,
 };
 use touchline::model::ids::{NextOffset, Offset, PartitionId};
 use touchline::model::time::Millis;
@@ -53,10 +53,18 @@ pub(crate) fn changelog(stage: usize) -> Arc<str> {
 }
 
 impl Kind {
-    fn bytes_in_flight(&self) -> usize {
+    fn bytes_in_flight(&self, env: &mut Env) -> usize {
         match self {
-            Kind::Small => 6_000,
+            Kind::Small => [600, 6_000][env.rng.below(2)],
             Kind::Real(_) => 400_000,
+        }
+    }
+
+    /// Outputs in one part of a record; the product's own tasks have parts of their own.
+    pub(crate) fn at_once(&self) -> usize {
+        match self {
+            Kind::Small => 2,
+            Kind::Real(_) => usize::MAX,
         }
     }
 
@@ -92,29 +100,44 @@ impl TaskFactory for Factory {
         let ticks = Ticks::default();
         self.ticks.lock().expect("one thread").insert(partition, ticks.clone());
         let inner = kind.task(stage, partition, config);
-        Ok(Box::new(Watched { inner, ticks, ticked: 0, busy: self.busy.clone() }))
+        let busy = self.busy.clone();
+        Ok(Box::new(Watched { inner, ticks, ticked: 0, busy, at_once: kind.at_once(), rest: None }))
     }
 }
 
-/// A task whose ticks are written down, and that waits when it is told to.
+/// A task whose ticks are written down, that waits when it is told to, and that hands over what
+/// follows from a record in parts.
 struct Watched {
     inner: Box<dyn Task>,
     ticks: Ticks,
     ticked: i64,
     busy: Arc<Mutex<bool>>,
+    at_once: usize,
+    /// What follows from the present record and has not been handed over.
+    rest: Option<VecDeque<OutRecord>>,
 }
 
 impl Task for Watched {
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
-        if *self.busy.lock().expect("one thread") {
+        if let Some(mut rest) = self.rest.take() {
+            let part = self.at_once.min(rest.len());
+            out.records.extend(rest.drain(..part));
+            self.rest = Some(rest).filter(|rest| !rest.is_empty());
+            return Ok(());
+        }
+        if *self.busy.lock().expect("one thread") && !self.has_more() {
             return Err(TaskError::Retry { reason: "the registry is down".to_owned() });
         }
         self.ticked = 0;
-        self.inner.record(record, out)
+        self.inner.record(record, out)?;
+        if out.records.len() > self.at_once {
+            self.rest = Some(out.records.drain(self.at_once..).collect());
+        }
+        Ok(())
     }
 
     fn has_more(&self) -> bool {
-        self.inner.has_more()
+        self.rest.is_some() || self.inner.has_more()
     }
 
     fn idle(
@@ -268,7 +291,7 @@ impl Worker {
             commit_interval: Millis::from_ms(100),
             checkpoint_interval: Millis::from_ms(1_500),
             standby_replicas: plan.standbys,
-            in_flight_bytes: plan.kind.bytes_in_flight(),
+            in_flight_bytes: plan.kind.bytes_in_flight(env),
         };
         Worker {
             exit: None,
@@ -568,6 +591,10 @@ impl Worker {
 
     fn flush_step(&mut self, env: &mut Env) -> Result<(), String> {
         self.take_report(env)?;
+        if self.core.is_in_part() && self.core.has_room() {
+            env.hit("the rest of a record is folded before a revocation");
+            self.fold_some(1, env)?;
+        }
         let done = !self.core.is_flying() && !self.begin(true, env)? && self.core.is_quiet();
         let flush = self.flush.as_ref().expect("only called while flushing");
         if !done && env.time <= flush.since + FLUSH_WITHIN {
@@ -677,6 +704,10 @@ impl Worker {
             next: NextOffset::new(next),
             metadata: text.parse().ok(),
         });
+        let metadata = committed.as_ref().and_then(|committed| committed.metadata.as_ref());
+        if metadata.is_some_and(|metadata| metadata.part > 0) {
+            env.hit("restart in the middle of a record");
+        }
         if committed.is_some() && env.rng.permille(odds.forget) {
             env.hit("coordinator knows no offset for a moment");
             committed = None;
@@ -743,7 +774,7 @@ impl Worker {
                 if let Some(entry) = entry.as_ref().filter(|e| env.broker.is_visible(e)) {
                     restorer.end = None;
                     let key = entry.key.as_deref().unwrap_or_default();
-                    self.core.entry(&restorer.at, key, entry.value.as_deref()).map_err(say)?;
+                    self.core.entry(&restorer.at, key, entry.value.as_deref());
                 }
             }
             if restorer.next >= stable {
@@ -770,9 +801,17 @@ impl Worker {
         }
         *self.factory.busy.lock().expect("one thread") =
             self.plan.stage == 0 && env.time < env.waits_until;
+        let count = 1 + env.rng.below(25);
+        self.fold_some(count, env)
+    }
+
+    fn fold_some(&mut self, count: usize, env: &mut Env) -> Result<(), String> {
         let now = self.now(env);
-        let count = (1 + env.rng.below(25)).min(self.queue.len());
-        for event in self.queue.drain(..count).collect::<Vec<_>>() {
+        for _ in 0..count {
+            if !self.core.has_room() {
+                break;
+            }
+            let Some(event) = self.queue.pop_front() else { break };
             match event {
                 Event::Record { at, offset, key, value } => {
                     let record = Record {
@@ -785,8 +824,14 @@ impl Worker {
                         value: value.as_deref(),
                         headers: Headers::NONE,
                     };
-                    if self.core.record(&record, now).map_err(say)? == Folded::Waits {
-                        env.hit("task asks for a retry");
+                    match self.core.record(&record, now).map_err(say)? {
+                        Folded::Waits => env.hit("task asks for a retry"),
+                        Folded::InPart => {
+                            env.hit("a record in part");
+                            self.queue.push_front(Event::Record { at, offset, key, value });
+                            break;
+                        }
+                        Folded::Yes | Folded::Skipped => {}
                     }
                 }
                 Event::End { at, next } => {

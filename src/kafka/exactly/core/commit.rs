@@ -3,7 +3,9 @@
 use super::super::metadata::Committed;
 use super::super::pending::SlotId;
 use super::super::slot::Phase;
-use super::{ASK_MOST, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction};
+use super::{
+    ASK_MOST, Carried, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction,
+};
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, IDENTITY_KEY};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
@@ -45,9 +47,8 @@ impl Core {
         let mut slots = Vec::new();
         let Settings { identity, committer, .. } = &self.settings;
         for slot in &mut self.slots {
-            let Some(next) = slot.next.filter(|_| slot.moved || owners.contains(&slot.id)) else {
-                continue;
-            };
+            let moved = slot.moved || owners.contains(&slot.id);
+            let Some(position) = slot.position().filter(|_| moved) else { continue };
             if !slot.is_level() || matches!(slot.phase, Phase::Asking { .. } | Phase::Restoring(_))
             {
                 continue;
@@ -55,10 +56,11 @@ impl Core {
             slot.moved = false;
             slot.commit += 1;
             let metadata = slot.metadata(identity, committer).to_string();
-            if !(Mutation::IdleOffsetsLeftOut.is_on() && slot.published == Some(next)) {
-                offsets.push(OffsetToCommit { at: slot.at.clone(), next, metadata });
+            let (at, next) = (slot.at.clone(), position.next);
+            if !(Mutation::IdleOffsetsLeftOut.is_on() && slot.published == Some(position)) {
+                offsets.push(OffsetToCommit { at: at.clone(), next, metadata });
             }
-            slots.push((slot.id, slot.at.clone(), slot.commit, next));
+            slots.push(Carried { slot: slot.id, at, commit: slot.commit, position });
         }
         if slots.is_empty() {
             debug_assert!(self.pending.is_empty(), "outputs go with the offset of their partition");
@@ -77,7 +79,7 @@ impl Core {
     fn let_time_pass(&mut self, now: Millis) -> Result<(), Error> {
         for slot in &mut self.slots {
             // Without a position there is nothing that would fence what it says.
-            if !slot.is_live() || slot.next.is_none() {
+            if !slot.is_live() || slot.next.is_none() || slot.is_in_part() {
                 continue;
             }
             let before = slot.task.side_inputs();
@@ -129,7 +131,9 @@ impl Core {
             let every = if slot.caught_up { every } else { every / 2 };
             let due = slot.must_checkpoint || (slot.changed && (first || since >= every));
             let live = slot.is_live() || matches!(slot.phase, Phase::Sealing);
-            if !due || !live {
+            // What a record has done halfway is no state.
+            let halfway = slot.is_in_part() && !Mutation::CheckpointInPart.is_on();
+            if !due || !live || halfway {
                 continue;
             }
             let progress = slot.task.progress();
@@ -141,9 +145,10 @@ impl Core {
                 let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());
                 slot.found.changelog = format_compact!("{:016x}", xxh3_64(who.as_bytes()));
             }
+            let old = slot.published.filter(|_| Mutation::TwoPositions.is_on());
             let record = Checkpoint {
                 number: slot.checkpoint,
-                next: slot.published.filter(|_| Mutation::TwoPositions.is_on()).unwrap_or(next),
+                next: old.map_or(next, |published| published.next),
                 clock: progress.clock,
                 watermark: progress.watermark,
                 flush: 0,
@@ -209,13 +214,13 @@ impl Core {
     fn acknowledge(&mut self) -> Vec<(TopicPartition, NextOffset)> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
         let mut done = Vec::new();
-        for (id, at, _, next) in flight.slots {
+        for Carried { slot: id, at, position, .. } in flight.slots {
             if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
-                slot.published = slot.published.max(Some(next));
+                slot.published = slot.published.max(Some(position));
                 if matches!(slot.phase, Phase::Sealing) && !slot.moved {
                     slot.phase = Phase::Sealed;
                 }
-                done.push((at, next));
+                done.push((at, position.next));
             }
         }
         done
@@ -228,7 +233,7 @@ impl Core {
             self.pending.put_back(&flight.outputs, |id| slots.iter().any(|slot| slot.id == id));
         }
         for slot in &mut self.slots {
-            slot.moved |= flight.slots.iter().any(|(id, ..)| *id == slot.id);
+            slot.moved |= flight.slots.iter().any(|c| c.slot == slot.id);
         }
         self.urgent = true;
     }
@@ -245,12 +250,10 @@ impl Core {
     ) -> Result<(), Error> {
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let slots = &self.slots;
-        let owned = |(id, of, ..): &(SlotId, TopicPartition, u64, NextOffset)| {
-            slots.iter().find(|slot| slot.id == *id && of == at)
-        };
+        let owned = |c: &Carried| slots.iter().find(|slot| slot.id == c.slot && c.at == *at);
         let found = flight.slots.iter().enumerate().find_map(|(n, s)| Some((n, owned(s)?)));
         let Some((place, slot)) = found else { return Ok(()) };
-        let commit = flight.slots[place].2;
+        let commit = flight.slots[place].commit;
         let Some(committed) = committed else {
             // A coordinator that moves may know nothing for a while.
             flight.asked += 1;

@@ -62,37 +62,29 @@ impl Core {
         Ok(())
     }
 
-    /// One record of the changelog of a partition that is being restored.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn entry(
-        &mut self,
-        at: &TopicPartition,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<(), Error> {
+    /// One record of the changelog of a partition that is being restored. If it cannot be read,
+    /// [`Core::changelog_end`] says so: where the changelog begins tells why.
+    pub fn entry(&mut self, at: &TopicPartition, key: &[u8], value: Option<&[u8]>) {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.at == *at) else {
             if let Err(reason) = self.standbys.entry(&mut self.unframer, at, key, value) {
                 tracing::warn!(%at, reason, "no copy of its state can be kept");
                 self.standbys.refuse(at);
                 self.commands.push(Command::CloseChangelog(at.clone()));
             }
-            return Ok(());
+            return;
         };
         if !slot.reads_changelog() {
-            return Ok(());
+            return;
         }
         let state = slot.task.state().expect("only tasks with state are restored");
         let taken = take_entry(&mut self.unframer, state, &mut slot.found, key, value);
-        taken.map_err(|reason| {
-            self.failed(at, format!("an entry of its changelog cannot be read: {reason}"))
-        })
+        if let Err(reason) = taken {
+            slot.found.unreadable.get_or_insert(reason);
+        }
     }
 
     /// The changelog of a partition has been read to what is committed of it; `open` if a transaction
-    /// on it is not decided yet, `first` is the offset at
-    /// which the changelog begins.
+    /// on it is not decided yet, `first` is the offset at which the changelog begins.
     ///
     /// # Errors
     /// If the state cannot be used.
@@ -111,7 +103,7 @@ impl Core {
             }
             return Ok(());
         };
-        let Phase::Restoring(restoring) = &mut slot.phase else { return Ok(()) };
+        let Phase::Restoring(_) = &slot.phase else { return Ok(()) };
         if was_cut {
             // Compaction leaves the beginning where it is: entries that nobody replaced are gone.
             let reason = format!(
@@ -120,17 +112,14 @@ impl Core {
             );
             return Err(self.failed(at, reason));
         }
+        if let Some(reason) = slot.found.is_unreadable() {
+            return Err(self.failed(at, reason));
+        }
         let identity = &self.settings.identity;
-        let mut restoring = std::mem::replace(
-            restoring,
-            Box::new(Restoring {
-                committed: None,
-                bounds: Bounds { low: NextOffset::new(0), high: NextOffset::new(0) },
-                since: now,
-                asked: 0,
-                asked_at: now,
-            }),
-        );
+        let Phase::Restoring(mut restoring) = std::mem::replace(&mut slot.phase, Phase::Seeking)
+        else {
+            unreachable!("just seen")
+        };
         let waited = Millis::from_ms(now.as_ms() - restoring.since.as_ms());
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {

@@ -84,7 +84,8 @@ pub enum Command {
 pub struct OffsetToCommit {
     /// Partition of the input.
     pub at: TopicPartition,
-    /// Its outputs up to here are in this or an earlier transaction.
+    /// Its outputs up to here are in this or an earlier transaction, and some of the record here as far
+    /// as the metadata say so.
     pub next: NextOffset,
     /// What stands beside it.
     pub metadata: String,
@@ -125,6 +126,9 @@ pub enum Folded {
     Skipped,
     /// Its task waits for something.
     Waits,
+    /// There is no room for all of its outputs: it is to be given again before any other record, once
+    /// [`Core::has_room`](super::Core::has_room).
+    InPart,
 }
 
 /// A partition as the driver may show it.
