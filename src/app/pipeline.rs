@@ -16,9 +16,9 @@ use super::tasks::rollup::Rollups;
 use crate::config::{self, DeliveryMode, IngestMode, Settings};
 use crate::http::Health;
 use crate::journey;
-use crate::kafka::client::{self, Connection};
+use crate::kafka::client::{self, Connection, Ends};
 use crate::kafka::exactly::core::Identity;
-use crate::kafka::group::{self, Assignment, Delivery, Ends, ExactlyOnce, Handle, Resume};
+use crate::kafka::group::{self, Assignment, Delivery, ExactlyOnce, Handle, Resume};
 use crate::kafka::task::TaskFactory;
 use crate::kafka::{Source, Start};
 use crate::model::topic::Topic;
@@ -107,9 +107,8 @@ impl Pipeline {
         let ours = own_topics(settings, direct).into_iter();
         let all = sources.clone().chain(ours).chain(changelogs.iter().map(String::as_str));
         // One question for all of them: a start should be quick.
-        let own = ends_of(connection, all)?;
-        let source_ends =
-            own.clone().into_iter().filter(|(name, _)| sources.clone().any(|s| s == name));
+        let ends = ends_of(connection, all)?;
+        let source_ends = sources.filter_map(|s| Some((s.to_owned(), ends.get(s)?.clone())));
         let source_ends: Ends = source_ends.collect();
         let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
         let mut pipeline = Pipeline {
@@ -127,27 +126,27 @@ impl Pipeline {
         let assignment = if alone { Assignment::Fixed } else { Assignment::Group };
         let internal = |topic: Topic| {
             let name = settings.topic(topic);
-            let start = match (alone, own.get(name)) {
+            let start = match (alone, ends.get(name)) {
                 (true, Some(ends)) => Start::At(ends.clone()),
                 _ => Start::Earliest,
             };
             vec![Source::new(name, start)]
         };
         if has(Role::Relay) {
-            let from = if alone { From::Ends(own.clone()) } else { From::Beginning };
+            let from = if alone { From::Ends(ends.clone()) } else { From::Beginning };
             pipeline.relay = Some(Relay::start(settings, connection, &from, schemas, view)?);
         }
         if has(Role::Rollup) {
-            let factory = pipeline.rollups(&own)?;
+            let factory = pipeline.rollups(&ends)?;
             pipeline.work(Role::Rollup, internal(Topic::Rollup), factory, assignment)?;
         }
         if has(Role::Journey) {
             let from = if direct { source_starts(settings) } else { internal(Topic::Canonical) };
-            let factory = pipeline.journeys(&own)?;
+            let factory = pipeline.journeys(&ends)?;
             pipeline.work(Role::Journey, from, factory, assignment)?;
         }
         if has(Role::Ingest) {
-            let factory = pipeline.ingests(encoding, &own)?;
+            let factory = pipeline.ingests(encoding, &ends)?;
             pipeline.work(Role::Ingest, source_starts(settings), factory, assignment)?;
         }
         Ok(pipeline)
@@ -226,34 +225,34 @@ impl Pipeline {
         }
     }
 
-    fn journey_partitions(&self, own: &Ends) -> anyhow::Result<i32> {
+    fn journey_partitions(&self, ends: &Ends) -> anyhow::Result<i32> {
         let name = self.journey_input()?;
-        count(own.get(name).or(self.source_ends.get(name)), name)
+        count(ends.get(name), name)
     }
 
-    fn parts(&self, own: &Ends) -> anyhow::Result<Parts> {
+    fn parts(&self, ends: &Ends) -> anyhow::Result<Parts> {
         let mut parts = Parts::new(&self.settings);
         parts.set_direct(self.settings.ingest == IngestMode::Direct);
         let name = self.settings.topic(Topic::Rollup);
-        parts.rollup_partitions = count(own.get(name), name)?;
+        parts.rollup_partitions = count(ends.get(name), name)?;
         Ok(parts)
     }
 
-    fn rollups(&self, own: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
+    fn rollups(&self, ends: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
         Ok(Arc::new(Rollups {
             context: self.tasks.clone(),
-            parts: self.parts(own)?,
-            journey_partitions: self.journey_partitions(own)?,
+            parts: self.parts(ends)?,
+            journey_partitions: self.journey_partitions(ends)?,
         }))
     }
 
-    fn journeys(&self, own: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
+    fn journeys(&self, ends: &Ends) -> anyhow::Result<Arc<dyn TaskFactory>> {
         let direct = self.settings.ingest == IngestMode::Direct;
         let source = self.settings.sources.keys().next().map(ToString::to_string);
         Ok(Arc::new(Journeys {
             context: self.tasks.clone(),
-            parts: self.parts(own)?,
-            partitions: self.journey_partitions(own)?,
+            parts: self.parts(ends)?,
+            partitions: self.journey_partitions(ends)?,
             direct: source.filter(|_| direct),
             idle_timeout: self.settings.time.idle_timeout,
             max_bytes: self.settings.limits.record_bytes,
@@ -263,14 +262,14 @@ impl Pipeline {
     fn ingests(
         &self,
         encoding: super::tasks::ingest::CanonicalEncoding,
-        own: &Ends,
+        ends: &Ends,
     ) -> anyhow::Result<Arc<dyn TaskFactory>> {
         let name = self.settings.topic(Topic::Canonical);
         let of = self.source_ends.values().map(BTreeMap::len).sum::<usize>();
         Ok(Arc::new(Ingests {
             context: self.tasks.clone(),
             sources: sources(&self.settings).map_err(anyhow::Error::msg)?,
-            canonical_partitions: count(own.get(name), name)?,
+            canonical_partitions: count(ends.get(name), name)?,
             of: u32::try_from(of).context("too many source partitions")?,
             idle_timeout: self.settings.time.idle_timeout,
             max_drift: self.settings.time.max_drift,

@@ -6,7 +6,7 @@ use crate::codec::derived::{decode_alert, decode_live, decode_window};
 use crate::config::Settings;
 use crate::http::{self, Health, Shared};
 use crate::kafka::client::Connection;
-use crate::kafka::group::Ends;
+use crate::kafka::client::Ends;
 use crate::kafka::reader::{Go, Tail, Tailed};
 use crate::kafka::task::Record;
 use crate::kafka::{Source, Start};

@@ -9,8 +9,9 @@
 //! | 4 | only if compressed: length of the payload before, little endian |
 //! | rest | the payload |
 //!
-//! The payload of an entry is its value, opaque here; that of a checkpoint record is
-//! [`Checkpoint`] in postcard; that of the identity record is a text. A tombstone is Kafka's own (no value at all) and has no frame.
+//! The payload of an entry is its value, opaque here; that of a checkpoint record is [`Checkpoint`] in
+//! postcard; that of the identity record is a text. A tombstone is Kafka's own (no value at all) and
+//! has no frame.
 //! Deliberately absent: what entries mean (`engine::state` and the folds) and where they go.
 
 use crate::model::ids::NextOffset;

@@ -4,6 +4,7 @@
 //! belong to the engine, as its promises rest on them; [`Connection::check`] refuses those.
 
 use super::error::Error;
+use super::exactly::metadata::Committed;
 use super::task::TopicPartition;
 use crate::clock::Moment;
 use crate::model::ids::{NextOffset, PartitionId};
@@ -14,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -85,6 +87,9 @@ const TRANSACTIONAL: [(&str, &str); 5] = [
     ("transaction.timeout.ms", "10000"),
     ("message.timeout.ms", "9000"),
 ];
+
+/// Ends of topics, by topic and partition.
+pub type Ends = BTreeMap<String, BTreeMap<PartitionId, NextOffset>>;
 
 /// How to reach one cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -344,7 +349,7 @@ impl Asker {
     pub(super) fn ends<'t>(
         &self,
         topics: impl IntoIterator<Item = &'t str>,
-    ) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+    ) -> Result<Ends, Error> {
         let mut partitions = Vec::new();
         for topic in topics {
             partitions.extend((0..self.partitions(topic)?).map(|p| (topic, PartitionId::new(p))));
@@ -400,7 +405,7 @@ pub fn end_offsets(
 pub fn all_end_offsets<'t>(
     connection: &Connection,
     topics: impl IntoIterator<Item = &'t str>,
-) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+) -> Result<Ends, Error> {
     connection.asker()?.ends(topics)
 }
 
@@ -409,7 +414,7 @@ pub fn all_end_offsets<'t>(
 pub fn all_written_ends<'t>(
     connection: &Connection,
     topics: impl IntoIterator<Item = &'t str>,
-) -> Result<BTreeMap<String, BTreeMap<PartitionId, NextOffset>>, Error> {
+) -> Result<Ends, Error> {
     connection.uncommitted_asker()?.ends(topics)
 }
 
@@ -418,18 +423,24 @@ pub fn committed(
     connection: &Connection,
     group: &str,
     topic: &str,
-) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
+) -> Result<BTreeMap<PartitionId, Committed>, Error> {
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, connection.asker()?.partitions(topic)? - 1);
     let consumer: BaseConsumer<Quiet> = create(&connection.consumer(group))?;
     let found = consumer
         .committed_offsets(list, ASK_TIMEOUT)
         .map_err(|e| Error::broker(format!("asking for the offsets of group {group}"), e))?;
-    let offsets = found.elements().into_iter().filter_map(|e| match e.offset() {
-        Offset::Offset(n) => Some((PartitionId::new(e.partition()), NextOffset::new(n))),
-        _ => None,
-    });
+    let offsets = found
+        .elements()
+        .into_iter()
+        .filter_map(|e| Some((PartitionId::new(e.partition()), committed_at(&e)?)));
     Ok(offsets.collect())
+}
+
+/// The committed offset of one partition in an answer of the coordinator, if there is one.
+pub(super) fn committed_at(element: &TopicPartitionListElem<'_>) -> Option<Committed> {
+    let Offset::Offset(next) = element.offset() else { return None };
+    Some(Committed { next: NextOffset::new(next), metadata: element.metadata().parse().ok() })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Starts the workers of one role, and the handle to watch, finish and stop them.
 
 use super::batch::BatchConsumer;
-use super::client::{Connection, property_error};
+use super::client::{Connection, Ends, property_error};
 use super::commit::AckedCommit;
 use super::error::Error;
 use super::exactly;
@@ -133,9 +133,6 @@ impl Settings {
         }
     }
 }
-
-/// Offsets to stop at, by topic and partition.
-pub type Ends = BTreeMap<String, BTreeMap<PartitionId, NextOffset>>;
 
 /// Where a bounded run stops.
 #[derive(Debug)]

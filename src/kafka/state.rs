@@ -4,7 +4,7 @@
 //! Everything is read as a reader of committed records sees it. Which transactions are open cannot be
 //! asked through the client; what can be seen is that a topic goes on behind its last stable offset.
 
-use super::client::{ASK_TIMEOUT, Connection, Quiet, create};
+use super::client::{ASK_TIMEOUT, Connection, Quiet, committed, create};
 use super::error::Error;
 use super::exactly::metadata::Committed;
 use super::reader::{Go, Tail, Tailed};
@@ -14,8 +14,6 @@ use crate::clock::Moment;
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, IDENTITY_KEY, Unframer};
 use crate::model::ids::{NextOffset, PartitionId};
 use rdkafka::admin::AdminClient;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -131,28 +129,6 @@ fn read(connection: &Connection, changelog: &str) -> Result<Found, Error> {
         Some(reason) => Err(Error::System(format!("{changelog}/{reason}"))),
         None => Ok(found),
     }
-}
-
-fn committed(
-    connection: &Connection,
-    group: &str,
-    input: &str,
-) -> Result<BTreeMap<PartitionId, Committed>, Error> {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_range(input, 0, connection.asker()?.partitions(input)? - 1);
-    let consumer: BaseConsumer<Quiet> = create(&connection.consumer(group))?;
-    let found = consumer
-        .committed_offsets(list, ASK_TIMEOUT)
-        .map_err(|e| Error::broker(format!("asking for the offsets of group {group}"), e))?;
-    let offsets = found.elements().into_iter().filter_map(|e| match e.offset() {
-        Offset::Offset(next) => {
-            let next = NextOffset::new(next);
-            let metadata = e.metadata().parse().ok();
-            Some((PartitionId::new(e.partition()), Committed { next, metadata }))
-        }
-        _ => None,
-    });
-    Ok(offsets.collect())
 }
 
 /// Deletes groups with their committed offsets, and topics; returns when the topics are gone.

@@ -12,13 +12,14 @@ pub(crate) use support::read_all;
 use crate::kafka::support::{Copies, DEADLINE, all_of, copier, fill};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use touchline::kafka::client::{committed, end_offsets};
+use touchline::kafka::client::{self, end_offsets};
 use touchline::kafka::embedded::Embedded;
 use touchline::kafka::group::{Assignment, Resume, start};
 use touchline::kafka::observer::Silent;
 use touchline::kafka::{Connection, Error, Settings, Source, Start};
-use touchline::model::ids::PartitionId;
+use touchline::model::ids::{NextOffset, PartitionId};
 use touchline::model::time::Millis;
 
 fn settings(connection: &Connection, start: Start) -> Settings {
@@ -29,6 +30,16 @@ fn settings(connection: &Connection, start: Start) -> Settings {
 fn copying(connection: &Connection, topic: &str, start: Start) -> Settings {
     let sources = vec![Source::new(topic, start)];
     Settings::new("copy", connection.clone(), format!("copy-{topic}"), sources)
+}
+
+/// Offsets that a group has committed.
+fn committed(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<PartitionId, NextOffset>, Error> {
+    let found = client::committed(connection, group, topic)?;
+    Ok(found.into_iter().map(|(partition, of)| (partition, of.next)).collect())
 }
 
 #[test]
@@ -217,14 +228,14 @@ mod real {
 
     use super::broker::Broker;
     use super::support::{self, Copies, DEADLINE, all_of, copier, read_all, read_from};
-    use super::{Silent, copying, start};
+    use super::{Silent, committed, copying, start};
     use rdkafka::ClientConfig;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
     use touchline::clock::Moment;
-    use touchline::kafka::client::{committed, end_offsets};
+    use touchline::kafka::client::end_offsets;
     use touchline::kafka::topics::{Change, Cleanup, Wanted, apply, describe, existing, plan};
     use touchline::kafka::writer::Writer;
     use touchline::kafka::{Connection, OutRecord, Source, Start};

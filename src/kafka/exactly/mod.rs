@@ -20,6 +20,9 @@
 //!   one transaction. Ticks and seals are applied directly before one, never elsewhere.
 //! - Recovery: the committed offset C first, then the changelog until the checkpoint that C's metadata
 //!   names is there, then fold from K. Outputs of records below C are dropped record by record.
+//! - A record that says more than there is room for is published in parts, cut where its fold cuts
+//!   them: C is its offset then, and C's metadata count the parts, which a restart drops, too. In the
+//!   middle of a record there is neither checkpoint nor tick nor seal.
 //! - What does not fit together stops the task with a sentence that names the command that helps;
 //!   nothing is reset silently.
 //!

@@ -301,9 +301,9 @@ impl Slot {
     }
 }
 
-const ANOTHER: &str = "its changelog was deleted and created anew while it was in use: what stood in \
-                       it before is missing; `touchline state reset` starts anew, `--dry-run` shows \
-                       what that does";
+const ANOTHER: &str = "its changelog was deleted and created anew while it was in use: \
+                       what stood in it before is missing; `touchline state reset` starts anew, \
+                       `--dry-run` shows what that does";
 /// What helps if a state cannot be used.
 const RESET: &str = "`touchline state reset` starts anew, `--dry-run` shows what that does";
 /// What helps if a state belongs to another version.

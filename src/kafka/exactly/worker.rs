@@ -36,6 +36,13 @@ const WAIT_BUSY: Duration = Duration::from_millis(5);
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
+/// What the core wants to know of the coordinator.
+#[derive(Default)]
+struct Questions {
+    committed: Vec<TopicPartition>,
+    owners: bool,
+}
+
 /// The worker.
 pub(crate) struct ExactWorker {
     around: Surroundings,
@@ -150,13 +157,18 @@ impl ExactWorker {
         for at in partitions {
             self.core.revoke(at);
             self.consumer.forget(at);
-            self.to_read.retain(|(of, _)| of != at);
-            self.to_restore.retain(|of| of != at);
             self.around.shared.owned(at, false);
             self.around.monitor.forget(at);
             list.add_partition(&at.topic, at.partition.get());
         }
-        self.close_changelogs(partitions)?;
+        // What the others need is kept for later, and asked for again by the core as long as it wants to
+        // know.
+        let now = self.now();
+        for at in self.take_commands()?.committed {
+            self.core.not_answered(&at, now);
+        }
+        self.to_read.retain(|(at, _)| !partitions.contains(at));
+        self.to_restore.retain(|at| !partitions.contains(at));
         self.around.observer.rebalanced(role, false, partitions.len());
         self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
     }
@@ -225,27 +237,9 @@ impl ExactWorker {
     }
 
     fn obey(&mut self) -> Result<(), Error> {
-        let now = self.now();
-        let mut restore = std::mem::take(&mut self.to_restore);
-        let mut ask = Vec::new();
-        for command in self.core.commands(now) {
-            match command {
-                Command::AskCommitted(at) => ask.push(at),
-                Command::ReadChangelog(at) => restore.push(at),
-                Command::AskOwners => self.ask_owners(),
-                Command::Follow(at) => self.to_follow.push(at),
-                Command::CloseChangelog(at) => {
-                    restore.retain(|of| *of != at);
-                    self.close(&at);
-                }
-                Command::Read(at, start) => self.to_read.push((at, start)),
-                Command::Pause(at) => {
-                    self.to_read.retain(|(of, _)| *of != at);
-                    self.pause(&at)?;
-                }
-            }
-        }
+        let Questions { committed, owners } = self.take_commands()?;
         self.restorers.retain(|r| !r.is_over());
+        let mut restore = std::mem::take(&mut self.to_restore);
         // What has been followed is only gone on with.
         restore.retain(|at| !self.restorers.iter_mut().any(|r| r.promote(at)));
         self.to_follow.retain(|at| !restore.contains(at));
@@ -256,38 +250,37 @@ impl ExactWorker {
             let follow = std::mem::take(&mut self.to_follow);
             self.start_restore(follow, Mode::Follow)?;
         }
-        if !ask.is_empty() {
-            self.ask(&ask)?;
+        if owners {
+            self.ask_owners();
+        }
+        if !committed.is_empty() {
+            self.ask(&committed)?;
         }
         self.read_on()
     }
 
-    /// Lets go of the changelogs of partitions that are gone; what the others need is kept for later.
-    fn close_changelogs(&mut self, gone: &[TopicPartition]) -> Result<(), Error> {
+    /// Does, or notes, what the core wants; questions are left to the caller.
+    fn take_commands(&mut self) -> Result<Questions, Error> {
+        let mut questions = Questions::default();
         for command in self.core.commands(self.now()) {
             match command {
-                Command::AskOwners => {}
+                Command::AskCommitted(at) => questions.committed.push(at),
+                Command::AskOwners => questions.owners = true,
+                Command::ReadChangelog(at) => self.to_restore.push(at),
                 Command::Follow(at) => self.to_follow.push(at),
                 Command::CloseChangelog(at) => self.close(&at),
                 Command::Read(at, start) => self.to_read.push((at, start)),
-                // Asked again by the core as long as it wants to know.
-                Command::AskCommitted(at) => self.core.not_answered(&at, self.now()),
-                Command::ReadChangelog(at) => {
-                    if !gone.contains(&at) {
-                        self.to_restore.push(at);
-                    }
-                }
                 Command::Pause(at) => {
-                    if !gone.contains(&at) {
-                        self.pause(&at)?;
-                    }
+                    self.to_read.retain(|(of, _)| *of != at);
+                    self.pause(&at)?;
                 }
             }
         }
-        Ok(())
+        Ok(questions)
     }
 
     fn close(&mut self, at: &TopicPartition) {
+        self.to_restore.retain(|of| of != at);
         self.to_follow.retain(|of| of != at);
         self.restorers.iter_mut().for_each(|r| r.close(at));
     }

@@ -1,12 +1,11 @@
 //! Questions to the coordinator and to leaders.
 
 use super::{ASK_WITHIN, ExactWorker};
-use crate::kafka::client::edges;
+use crate::kafka::client::{committed_at, edges};
 use crate::kafka::error::Error;
 use crate::kafka::exactly::core::Bounds;
 use crate::kafka::exactly::metadata::Committed;
 use crate::kafka::task::TopicPartition;
-use crate::model::ids::NextOffset;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -89,11 +88,5 @@ fn answer(found: &TopicPartitionList, at: &TopicPartition) -> Option<Option<Comm
     if element.error().is_err() {
         return None;
     }
-    Some(match element.offset() {
-        Offset::Offset(next) => Some(Committed {
-            next: NextOffset::new(next),
-            metadata: element.metadata().parse().ok(),
-        }),
-        _ => None,
-    })
+    Some(committed_at(&element))
 }
