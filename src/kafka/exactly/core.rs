@@ -292,8 +292,13 @@ impl Core {
         if slot.next.is_some_and(|next| record.offset.get() < next.get()) {
             return Ok(Folded::Skipped);
         }
-        let out = &mut self.produced;
         let here = NextOffset::new(record.offset.get());
+        if slot.checkpoint_first && slot.is_level() {
+            slot.next = Some(here);
+            self.take_checkpoint(self.last, now);
+        }
+        let slot = &mut self.slots[self.last];
+        let out = &mut self.produced;
         debug_assert!(slot.part == 0 || slot.next == Some(here), "nothing comes in mid record");
         let result = loop {
             out.clear();

@@ -120,10 +120,8 @@ impl Core {
     }
 
     fn take_checkpoints(&mut self, now: Millis) {
-        let Some(changelog) = self.settings.changelog.clone() else { return };
-        let Settings { identity, committer, nonce, .. } = &self.settings;
-        for slot in &mut self.slots {
-            let Some(next) = slot.next else { continue };
+        for place in 0..self.slots.len() {
+            let slot = &self.slots[place];
             let first = slot.checkpoint == 0;
             let since = now.as_ms() - slot.checkpointed_at.as_ms();
             // While it catches up, folding again is what takes time after a crash.
@@ -133,54 +131,63 @@ impl Core {
             let live = slot.is_live() || matches!(slot.phase, Phase::Sealing);
             // What a record has done halfway is no state.
             let halfway = slot.is_in_part() && !Mutation::CheckpointInPart.is_on();
-            if !due || !live || halfway {
-                continue;
+            if due && live && !halfway {
+                self.take_checkpoint(place, now);
             }
-            let progress = slot.task.progress();
-            let side_input = slot.task.side_inputs();
-            let Some(state) = slot.task.state() else { continue };
-            slot.checkpoint += 1;
-            state.take_dirty(&mut self.entries);
-            if first {
-                let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());
-                slot.found.changelog = format_compact!("{:016x}", xxh3_64(who.as_bytes()));
-            }
-            let old = slot.published.filter(|_| Mutation::TwoPositions.is_on());
-            let record = Checkpoint {
-                number: slot.checkpoint,
-                next: old.map_or(next, |published| published.next),
-                clock: progress.clock,
-                watermark: progress.watermark,
-                flush: 0,
-                side_input,
-                generation: identity.generation,
-                changelog: slot.found.changelog.clone(),
-                fold_version: identity.fold_version,
-                fingerprint: identity.fingerprint,
-                input_partitions: identity.input_partitions,
-            };
-            let framer = &mut self.framer;
-            let mut framed = Vec::with_capacity(self.entries.len() + 2);
-            if first {
-                let id = framed_entry(framer, slot.found.changelog.as_bytes());
-                framed.push((IDENTITY_KEY.to_vec(), Some(id)));
-            }
-            for Entry { key, value } in self.entries.drain(..) {
-                framed.push((key, value.map(|value| framed_entry(framer, &value))));
-            }
-            let mut last = Vec::new();
-            framer.checkpoint(&record, &mut last);
-            framed.push((CHECKPOINT_KEY.to_vec(), Some(last)));
-            let records = framed.into_iter().map(|(key, value)| OutRecord {
-                partition: Some(slot.at.partition),
-                ..OutRecord::new(&changelog, key, value)
-            });
-            self.pending.push(slot.id, records);
-            slot.checkpointed_at = now;
-            slot.must_checkpoint = false;
-            slot.changed = false;
-            slot.moved = true;
         }
+    }
+
+    /// Appends a checkpoint of a partition at its position to what waits.
+    pub(super) fn take_checkpoint(&mut self, place: usize, now: Millis) {
+        let Some(changelog) = self.settings.changelog.clone() else { return };
+        let Settings { identity, committer, nonce, .. } = &self.settings;
+        let slot = &mut self.slots[place];
+        let Some(next) = slot.next else { return };
+        let progress = slot.task.progress();
+        let side_input = slot.task.side_inputs();
+        let Some(state) = slot.task.state() else { return };
+        slot.checkpoint += 1;
+        state.take_dirty(&mut self.entries);
+        let first = slot.checkpoint == 1;
+        if first {
+            let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());
+            slot.found.changelog = format_compact!("{:016x}", xxh3_64(who.as_bytes()));
+        }
+        let old = slot.published.filter(|_| Mutation::TwoPositions.is_on());
+        let record = Checkpoint {
+            number: slot.checkpoint,
+            next: old.map_or(next, |published| published.next),
+            clock: progress.clock,
+            watermark: progress.watermark,
+            flush: 0,
+            side_input,
+            generation: identity.generation,
+            changelog: slot.found.changelog.clone(),
+            fold_version: identity.fold_version,
+            fingerprint: identity.fingerprint,
+            input_partitions: identity.input_partitions,
+        };
+        let framer = &mut self.framer;
+        let mut framed = Vec::with_capacity(self.entries.len() + 2);
+        if first {
+            let id = framed_entry(framer, slot.found.changelog.as_bytes());
+            framed.push((IDENTITY_KEY.to_vec(), Some(id)));
+        }
+        for Entry { key, value } in self.entries.drain(..) {
+            framed.push((key, value.map(|value| framed_entry(framer, &value))));
+        }
+        let mut last = Vec::new();
+        framer.checkpoint(&record, &mut last);
+        framed.push((CHECKPOINT_KEY.to_vec(), Some(last)));
+        let records = framed.into_iter().map(|(key, value)| OutRecord {
+            partition: Some(slot.at.partition),
+            ..OutRecord::new(&changelog, key, value)
+        });
+        self.pending.push(slot.id, records);
+        slot.checkpointed_at = now;
+        (slot.must_checkpoint, slot.checkpoint_first) = (false, false);
+        slot.changed = false;
+        slot.moved = true;
     }
 
     /// What became of the transaction under way. Returns the positions that are committed.
