@@ -29,6 +29,7 @@ use crate::model::ids::{Offset, PartitionId};
 use crate::model::reject::{FilterReason, Reject, RejectReason};
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
+use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -71,7 +72,7 @@ pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary>
     parts.set_direct(direct);
     let mut run = Replay {
         offline: Offline::new(&parts, partitions),
-        out: Out::new(options)?,
+        out: Out::new(options, settings)?,
         ingest: match &options.source {
             Some(name) => Some(Ingested::new(settings, name)?),
             None => None,
@@ -203,16 +204,17 @@ enum Out {
         scratch: Vec<Produce>,
         error: Option<std::io::Error>,
     },
-    /// The final form.
-    Final { dir: PathBuf, form: FinalForm },
+    /// The final form; `nobody` are customer ids that name nobody.
+    Final { dir: PathBuf, form: FinalForm, nobody: Vec<CompactString> },
 }
 
 impl Out {
-    fn new(options: &Options) -> anyhow::Result<Out> {
+    fn new(options: &Options, settings: &Settings) -> anyhow::Result<Out> {
         let dir = options.out.clone();
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         if options.final_only {
-            return Ok(Out::Final { dir, form: FinalForm::new() });
+            let nobody = settings.identity.degenerate_ids.clone();
+            return Ok(Out::Final { dir, form: FinalForm::new(), nobody });
         }
         let mut files = BTreeMap::new();
         for topic in Topic::ALL {
@@ -250,7 +252,7 @@ impl Out {
                     }
                 }
             }
-            Out::Final { form, .. } => final_fact(form, &fact),
+            Out::Final { form, nobody, .. } => final_fact(form, nobody, &fact),
         }
     }
 
@@ -301,7 +303,7 @@ impl Out {
                 }
                 std::fs::write(dir.join("summary.json"), summary.counts_json() + "\n")?;
             }
-            Out::Final { dir, form } => form.write(&dir, &final_summary(summary))?,
+            Out::Final { dir, form, .. } => form.write(&dir, &final_summary(summary))?,
         }
         Ok(())
     }
@@ -329,7 +331,7 @@ fn line_of(produce: &Produce) -> Vec<u8> {
     line
 }
 
-fn final_fact(form: &mut FinalForm, fact: &Fact) {
+fn final_fact(form: &mut FinalForm, nobody: &[CompactString], fact: &Fact) {
     match fact {
         Fact::Session(record) => form.add_session(record),
         Fact::Checkout(record) => form.add_checkout(record),
@@ -340,7 +342,8 @@ fn final_fact(form: &mut FinalForm, fact: &Fact) {
             if let Ok(Decoded::Touchpoint { touchpoint: t, .. }) =
                 decode_json(&record.value, &mut scratch)
             {
-                let customer = t.customer_id.or(t.anonymous_id);
+                let is_somebody = |id: &&str| !id.is_empty() && !nobody.iter().any(|n| n == id);
+                let customer = t.customer_id.or(t.anonymous_id).filter(is_somebody);
                 form.add_late(t.tenant, customer, t.id, record.event_time);
             }
         }
