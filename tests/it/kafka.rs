@@ -229,16 +229,18 @@ mod real {
     use super::broker::Broker;
     use super::support::{self, Copies, DEADLINE, all_of, copier, read_all, read_from};
     use super::{Silent, committed, copying, start};
-    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
     use touchline::clock::Moment;
     use touchline::kafka::client::end_offsets;
+    use touchline::kafka::exactly::heir::end_orphaned;
     use touchline::kafka::topics::{Change, Cleanup, Wanted, apply, describe, existing, plan};
     use touchline::kafka::writer::Writer;
-    use touchline::kafka::{Connection, OutRecord, Source, Start};
+    use touchline::kafka::{Connection, OutRecord, Source, Start, TopicPartition};
     use touchline::model::ids::PartitionId;
     use touchline::model::time::EventTime;
 
@@ -310,6 +312,64 @@ mod real {
         let (records, seals) = all_of(&read_all(&connection, "marker.out"));
         assert_eq!((records, seals.len()), (vec![0, 2], 1));
         assert_eq!(committed(&connection, "copy-marker.in", "marker.in").unwrap(), ends);
+    }
+
+    #[test]
+    fn what_a_dead_worker_left_open_ends_when_another_takes_over() {
+        let (broker, connection) = broker(&[("orphan.in", 2), ("orphan.out", 1)]);
+        let client = |name: &str, value: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", broker.bootstrap()).set(name, value);
+            config
+        };
+        let most = Duration::from_secs(30);
+        let mut config = client("transactional.id", "orphan-a-0");
+        let dead: BaseProducer = config.set("transaction.timeout.ms", "600000").create().unwrap();
+        dead.init_transactions(most).unwrap();
+        let mut config = client("group.id", "orphan");
+        config.set("client.id", "orphan-a-0").set("session.timeout.ms", "45000");
+        let member: BaseConsumer = config.create().unwrap();
+        let group = member.group_metadata().unwrap();
+        let write = |committed| {
+            dead.begin_transaction().unwrap();
+            dead.send(BaseRecord::<str, str>::to("orphan.out").key("k").payload("0")).unwrap();
+            let mut offsets = TopicPartitionList::new();
+            let mut offset = offsets.add_partition("orphan.in", 0);
+            offset.set_offset(Offset::Offset(0)).unwrap();
+            offset.set_metadata("tl2 1 1 0 0 0 - orphan-a-0");
+            dead.send_offsets_to_transaction(&offsets, &group, most).unwrap();
+            dead.flush(most).unwrap();
+            if committed {
+                dead.commit_transaction(most).unwrap();
+            }
+        };
+        let end = || end_offsets(&connection, "orphan.out").unwrap()[&PartitionId::new(0)].get();
+        let wait_for = |wanted: i64| {
+            let since = Moment::now();
+            while end() < wanted {
+                assert!(since.elapsed_secs() < 30.0, "{}", broker.log());
+            }
+        };
+        // Each is a record and a marker.
+        write(true);
+        wait_for(2);
+        write(false);
+        let partitions = [0, 1].map(|p| TopicPartition::new("orphan.in", PartitionId::new(p)));
+        let heir = |me: &str| end_orphaned(&connection, "orphan", me, &partitions).unwrap();
+        // Its own restart does that with its producer; and who is a member is not dead.
+        assert_eq!(heir("orphan-a-0"), [""; 0]);
+        member.subscribe(&["orphan.in"]).unwrap();
+        let since = Moment::now();
+        while member.assignment().unwrap().count() == 0 {
+            member.poll(Duration::from_millis(100));
+            assert!(since.elapsed_secs() < 60.0, "{}", broker.log());
+        }
+        assert_eq!(heir("orphan-b-0"), [""; 0]);
+        assert_eq!(end(), 2, "a reader waits");
+        drop(member);
+        assert_eq!(heir("orphan-b-0"), ["orphan-a-0"]);
+        wait_for(4);
+        assert!(dead.commit_transaction(most).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `worker` | drives the core with a real client |
 //! | `committer` | does the transactions, on a thread of its own |
 //! | `restorer` | reads changelogs |
+//! | [`heir`] | ends what dead workers left open |
 //!
 //! The rules, each of which closes a hole:
 //!
@@ -30,6 +31,7 @@
 
 pub(super) mod committer;
 pub mod core;
+pub mod heir;
 pub mod metadata;
 mod pending;
 mod restorer;

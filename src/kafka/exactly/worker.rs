@@ -9,6 +9,7 @@ mod ask;
 
 use super::committer::Committer;
 use super::core::{Command, Core, Folded, Start};
+use super::heir::end_orphaned_meanwhile;
 use super::restorer::{Mode, Restorer};
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
@@ -140,6 +141,8 @@ impl ExactWorker {
         self.consumer.assign(&list).map_err(assigning)?;
         // Nothing is read before it is known from where.
         self.consumer.client().pause(&list).map_err(assigning)?;
+        let (settings, me) = (&self.around.settings, &self.core.settings().committer);
+        end_orphaned_meanwhile(&settings.connection, &settings.group, me, partitions);
         self.around.observer.rebalanced(self.around.settings.role, true, partitions.len());
         Ok(())
     }
