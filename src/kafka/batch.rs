@@ -18,6 +18,7 @@
 //!   the answer must be given at once, or closing hangs.
 #![expect(unsafe_code, reason = "reading a queue of one's own has no safe wrapper")]
 
+use super::client::list_of;
 use super::health::Monitor;
 use super::task::{Headers, Record, TopicPartition};
 use crate::clock::Moment;
@@ -372,14 +373,10 @@ impl Drop for BatchConsumer {
         self.consumer.context().closing.store(true, Ordering::SeqCst);
         // Rebalances that nobody will answer any more keep the client from closing.
         for change in self.take_changes() {
-            if let Change::Revoke { partitions, .. } = change {
-                let mut list = TopicPartitionList::new();
-                for at in &partitions {
-                    list.add_partition(&at.topic, at.partition.get());
-                }
-                if let Err(error) = self.unassign(&list) {
-                    tracing::debug!(%error, "unassignment while closing failed");
-                }
+            if let Change::Revoke { partitions, .. } = change
+                && let Err(error) = self.unassign(&list_of(&partitions))
+            {
+                tracing::debug!(%error, "unassignment while closing failed");
             }
         }
         // SAFETY: nobody reads the queue any more or can forward to it; partitions that are forwarded

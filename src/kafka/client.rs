@@ -72,21 +72,36 @@ const PRODUCER_DEFAULTS: [(&str, &str); 5] = [
     ("reconnect.backoff.max.ms", "2000"),
 ];
 
-/// What `transaction.timeout.ms` below says.
+/// After which a coordinator aborts a transaction: a dead worker's must not block readers for long.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What transactions need: outputs come in bursts, so waiting for more only stalls the commit, and a
-/// dead worker's transaction must not block readers for long.
-const TRANSACTIONAL: [(&str, &str); 5] = [
+/// What transactions need: outputs come in bursts, so waiting for more only stalls the commit.
+const TRANSACTIONAL: [(&str, &str); 3] = [
     ("linger.ms", "0"),
     ("retry.backoff.ms", "5"),
     // The client asks three times in a few milliseconds who coordinates the group. While coordinators
     // move nobody does; then `send_offsets_to_transaction` waits, whatever its time-out, until some
     // connection comes or goes (librdkafka #5456): a silent one has to go before the transaction does.
     ("connections.max.idle.ms", "6000"),
-    ("transaction.timeout.ms", "10000"),
-    ("message.timeout.ms", "9000"),
 ];
+
+/// Gives transactions so long, and their records a little less.
+pub(super) fn set_transaction_timeout(config: &mut ClientConfig, timeout: Duration) {
+    let ms = timeout.as_millis();
+    config.set("transaction.timeout.ms", ms.to_string());
+    config.set("message.timeout.ms", (ms - 1_000).to_string());
+}
+
+/// Partitions as the client lists them.
+pub(super) fn list_of<'a>(
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for at in partitions {
+        list.add_partition(&at.topic, at.partition.get());
+    }
+    list
+}
 
 /// Ends of topics, by topic and partition.
 pub type Ends = BTreeMap<String, BTreeMap<PartitionId, NextOffset>>;
@@ -173,6 +188,7 @@ impl Connection {
         for (name, value) in TRANSACTIONAL {
             config.set(name, value);
         }
+        set_transaction_timeout(&mut config, TRANSACTION_TIMEOUT);
         config.set("transactional.id", id);
         let kib = (in_flight_bytes / 512).max(4_096);
         config.set("queue.buffering.max.kbytes", kib.to_string());

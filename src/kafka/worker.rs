@@ -6,6 +6,7 @@
 //! two servings of the client, so that heartbeats and rebalances never starve.
 
 use super::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
+use super::client::list_of;
 use super::commit::{CommitStep, Step};
 use super::error::Error;
 use super::group::{Resume, Settings, Shared, Sight};
@@ -152,15 +153,15 @@ impl<C: CommitStep> Worker<C> {
             tracing::warn!(role, %error, "partitions are given up with outputs in flight");
         }
         self.commit.forget(partitions);
-        let mut list = TopicPartitionList::new();
         for at in partitions {
             self.slots.retain(|slot| slot.at != *at);
             self.around.shared.owned(at, false);
             self.around.monitor.forget(at);
-            list.add_partition(&at.topic, at.partition.get());
         }
         self.around.observer.rebalanced(role, false, partitions.len());
-        self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
+        self.consumer
+            .unassign(&list_of(partitions))
+            .map_err(|e| Error::broker("giving partitions up", e))
     }
 
     /// Publishes and commits everything that was folded.

@@ -7,7 +7,9 @@
 
 use super::core::{Outcome, Transaction};
 use crate::clock::Moment;
-use crate::kafka::client::{ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error};
+use crate::kafka::client::{
+    ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error, set_transaction_timeout,
+};
 use crate::kafka::commit::base_record;
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
@@ -174,11 +176,7 @@ impl Work {
     fn make(&self) -> Result<BaseProducer<Reports>, Error> {
         let context = Reports(self.monitor.clone());
         let mut config = self.config.clone();
-        if self.timeout > TRANSACTION_TIMEOUT {
-            let ms = self.timeout.as_millis();
-            config.set("transaction.timeout.ms", ms.to_string());
-            config.set("message.timeout.ms", (ms - 1_000).to_string());
-        }
+        set_transaction_timeout(&mut config, self.timeout);
         config.create_with_context(context).map_err(|e| property_error(&e))
     }
 
@@ -222,11 +220,12 @@ impl Work {
         };
         tracing::warn!(%error, "the producer is made anew");
         monitor.note(&format!("the producer is made anew: {error}"));
-        if since.elapsed_secs() >= timeout.as_secs_f64() {
+        let took = since.elapsed_secs();
+        if took >= timeout.as_secs_f64() {
             // Its coordinator gave up on it, which looks like a fence. What comes next is as large.
             self.timeout = (timeout * 2).min(TIMEOUT_MOST);
             let records = job.transaction.outputs().len();
-            let (took, next) = (since.elapsed_secs(), self.timeout.as_secs());
+            let next = self.timeout.as_secs();
             tracing::warn!(
                 records,
                 took,

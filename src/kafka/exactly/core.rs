@@ -129,11 +129,8 @@ impl Core {
 
     /// True if more input may be read: outputs that are not acknowledged are bounded.
     pub fn has_room(&self) -> bool {
-        self.pending.bytes() + self.flying_bytes() < self.settings.in_flight_bytes
-    }
-
-    fn flying_bytes(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.outputs.bytes())
+        let flying = self.flight.as_ref().map_or(0, |flight| flight.outputs.bytes());
+        self.pending.bytes() + flying < self.settings.in_flight_bytes
     }
 
     /// True in the middle of a record, whose rest waits for room.
@@ -268,7 +265,6 @@ impl Core {
     /// # Errors
     /// If a task gives up.
     pub fn record(&mut self, record: &Record<'_>, now: Millis) -> Result<Folded, Error> {
-        let flying = self.flying_bytes();
         let is =
             |slot: &Slot| slot.at.partition == record.partition && *slot.at.topic == *record.topic;
         if !self.slots.get(self.last).is_some_and(is) {
@@ -293,14 +289,16 @@ impl Core {
             return Ok(Folded::Skipped);
         }
         let here = NextOffset::new(record.offset.get());
-        if slot.checkpoint_first && slot.is_level() {
+        debug_assert!(slot.part == 0 || slot.next == Some(here), "nothing comes in mid record");
+        // What is folded now may be published in parts, without a checkpoint beside them: one must say
+        // before that there is a state, and under which configuration.
+        let unsaid = slot.checkpoint == 0 || slot.must_checkpoint;
+        if unsaid && !slot.is_in_part() && slot.is_level() && self.settings.changelog.is_some() {
             slot.next = Some(here);
             self.take_checkpoint(self.last, now);
         }
-        let slot = &mut self.slots[self.last];
-        let out = &mut self.produced;
-        debug_assert!(slot.part == 0 || slot.next == Some(here), "nothing comes in mid record");
         let result = loop {
+            let (slot, out) = (&mut self.slots[self.last], &mut self.produced);
             out.clear();
             // What was published is folded again for the state alone.
             out.replaying = Some(Position { next: here, part: slot.part }) < slot.published;
@@ -313,7 +311,7 @@ impl Core {
                 Ok(()) if slot.task.has_more() => {
                     (slot.next, slot.part) = (Some(here), slot.part + 1);
                     (slot.moved, slot.changed) = (true, true);
-                    if self.pending.bytes() + flying >= self.settings.in_flight_bytes {
+                    if !self.has_room() {
                         return Ok(Folded::InPart);
                     }
                 }
@@ -325,6 +323,7 @@ impl Core {
                 result => break result,
             }
         };
+        let slot = &mut self.slots[self.last];
         match result {
             Ok(()) => {
                 slot.move_to(record.offset.next());

@@ -6,10 +6,9 @@
 //! offsets that it committed last, and it is dead if it is none of the group's members. A worker that
 //! was only away for a while has lost its partitions, too, and makes its producer anew.
 
-use crate::kafka::client::{ASK_TIMEOUT, Connection, Quiet, committed_at, create};
+use crate::kafka::client::{ASK_TIMEOUT, Connection, Quiet, committed_at, create, list_of};
 use crate::kafka::error::Error;
 use crate::kafka::task::TopicPartition;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use std::collections::BTreeSet;
@@ -29,12 +28,8 @@ pub fn end_orphaned(
     // What is committed now: a stable answer waits for the very transactions that are to be ended.
     config.set("isolation.level", "read_uncommitted");
     let consumer: BaseConsumer<Quiet> = create(&config)?;
-    let mut list = TopicPartitionList::new();
-    for at in partitions {
-        list.add_partition(&at.topic, at.partition.get());
-    }
     let asking = |e| Error::broker(format!("asking for the offsets of group {group}"), e);
-    let found = consumer.committed_offsets(list, ASK_TIMEOUT).map_err(asking)?;
+    let found = consumer.committed_offsets(list_of(partitions), ASK_TIMEOUT).map_err(asking)?;
     let owners = found.elements().into_iter().filter_map(|e| committed_at(&e)?.metadata);
     let mut orphaned: BTreeSet<String> = owners.map(|m| m.committer.into()).collect();
     orphaned.remove(me);

@@ -87,7 +87,7 @@ impl Found {
     }
 
     /// Why what was read is of no use, if an entry could not be taken in.
-    pub(super) fn is_unreadable(&self) -> Option<String> {
+    pub(super) fn why_unreadable(&self) -> Option<String> {
         let reason = self.unreadable.as_ref()?;
         Some(match self.is_of_another_changelog() {
             true => ANOTHER.to_owned(),
@@ -137,9 +137,6 @@ pub(super) struct Slot {
     pub(super) checkpointed_at: Millis,
     /// A side input was taken, or the slot is about to go: the next transaction carries a checkpoint.
     pub(super) must_checkpoint: bool,
-    /// No checkpoint says yet that there is a state, or under which configuration: one must be taken
-    /// before anything is folded, which may be published in parts, without a checkpoint beside them.
-    pub(super) checkpoint_first: bool,
     /// Something has changed since the last checkpoint.
     pub(super) changed: bool,
     /// The position moved, or outputs came, since the last transaction was begun.
@@ -168,7 +165,6 @@ impl Slot {
             checkpoint: 0,
             checkpointed_at: now,
             must_checkpoint: false,
-            checkpoint_first: true,
             changed: false,
             moved: false,
             last_timestamp: -1,
@@ -300,8 +296,7 @@ impl Slot {
         // under it says so: else what it published would be folded again as before.
         let is_new = (found.fold_version, found.fingerprint)
             != (identity.fold_version, identity.fingerprint);
-        self.checkpoint_first = is_new && !Mutation::SwitchWithoutCheckpoint.is_on();
-        self.must_checkpoint = self.checkpoint_first;
+        self.must_checkpoint = is_new && !Mutation::SwitchWithoutCheckpoint.is_on();
         Ok(Restored::From(Start::At(found.next)))
     }
 }

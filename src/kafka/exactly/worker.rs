@@ -13,6 +13,7 @@ use super::heir::end_orphaned_meanwhile;
 use super::restorer::{Mode, Restorer};
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
+use crate::kafka::client::list_of;
 use crate::kafka::error::Error;
 use crate::kafka::group::Sight;
 use crate::kafka::observer::age_secs;
@@ -156,13 +157,11 @@ impl ExactWorker {
             // Whoever takes them over folds again what we could not publish.
             tracing::warn!(role, %error, "partitions are given up without a last commit");
         }
-        let mut list = TopicPartitionList::new();
         for at in partitions {
             self.core.revoke(at);
             self.consumer.forget(at);
             self.around.shared.owned(at, false);
             self.around.monitor.forget(at);
-            list.add_partition(&at.topic, at.partition.get());
         }
         // What the others need is kept for later, and asked for again by the core as long as it wants to
         // know.
@@ -173,7 +172,9 @@ impl ExactWorker {
         self.to_read.retain(|(at, _)| !partitions.contains(at));
         self.to_restore.retain(|at| !partitions.contains(at));
         self.around.observer.rebalanced(role, false, partitions.len());
-        self.consumer.unassign(&list).map_err(|e| Error::broker("giving partitions up", e))
+        self.consumer
+            .unassign(&list_of(partitions))
+            .map_err(|e| Error::broker("giving partitions up", e))
     }
 
     /// Publishes and commits everything that was folded, with a checkpoint of `partitions`.
@@ -313,8 +314,6 @@ impl ExactWorker {
                 Start::At(next) => Offset::Offset(next.get()),
                 Start::Configured => starts.get(&at).copied().unwrap_or(Offset::Beginning),
             };
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&at.topic, at.partition.get());
             // What has been taken is of another position.
             self.consumer.forget(&at);
             let client = self.consumer.client();
@@ -324,7 +323,7 @@ impl ExactWorker {
                 continue;
             }
             client
-                .resume(&list)
+                .resume(&list_of([&at]))
                 .map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })?;
             self.core.reads(&at);
             self.around.monitor.goes_on(&at);
@@ -334,9 +333,7 @@ impl ExactWorker {
     }
 
     fn pause(&self, at: &TopicPartition) -> Result<(), Error> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&at.topic, at.partition.get());
-        let paused = self.consumer.client().pause(&list);
+        let paused = self.consumer.client().pause(&list_of([at]));
         paused.map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
     }
 

@@ -43,16 +43,15 @@ impl App {
 
     /// Creates source topics.
     pub(crate) fn create_sources(&self, sources: &[(&str, i32)]) {
-        let app = self;
         let wanted = sources.iter().map(|(source, partitions)| {
-            let topic = app.topic(source);
+            let topic = self.topic(source);
             let mut wanted = Wanted::ours(&topic, *partitions, Some(1), Cleanup::Delete, -1);
             // Records keep the timestamps that they are produced with.
             wanted.configs.remove("message.timestamp.type");
             wanted
         });
         let wanted: Vec<Wanted> = wanted.collect();
-        apply(&app.connection(), &plan(&wanted, &BTreeMap::new())).unwrap();
+        apply(&self.connection(), &plan(&wanted, &BTreeMap::new())).unwrap();
     }
 
     pub(crate) fn connection(&self) -> Connection {

@@ -185,7 +185,7 @@ impl Core {
         });
         self.pending.push(slot.id, records);
         slot.checkpointed_at = now;
-        (slot.must_checkpoint, slot.checkpoint_first) = (false, false);
+        slot.must_checkpoint = false;
         slot.changed = false;
         slot.moved = true;
     }

@@ -112,7 +112,7 @@ impl Core {
             );
             return Err(self.failed(at, reason));
         }
-        if let Some(reason) = slot.found.is_unreadable() {
+        if let Some(reason) = slot.found.why_unreadable() {
             return Err(self.failed(at, reason));
         }
         let identity = &self.settings.identity;
@@ -123,7 +123,6 @@ impl Core {
         let waited = Millis::from_ms(now.as_ms() - restoring.since.as_ms());
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
-                slot.phase = Phase::Seeking;
                 (slot.is_warm, slot.found.checkpoint) = (false, None);
                 slot.since = now;
                 slot.checkpointed_at = now;

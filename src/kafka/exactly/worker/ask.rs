@@ -1,7 +1,7 @@
 //! Questions to the coordinator and to leaders.
 
 use super::{ASK_WITHIN, ExactWorker};
-use crate::kafka::client::{committed_at, edges};
+use crate::kafka::client::{committed_at, edges, list_of};
 use crate::kafka::error::Error;
 use crate::kafka::exactly::core::Bounds;
 use crate::kafka::exactly::metadata::Committed;
@@ -19,10 +19,7 @@ impl ExactWorker {
     /// Asks the coordinator for committed offsets that no transaction can change any more.
     pub(super) fn ask(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
         let client = self.consumer.client();
-        let mut list = TopicPartitionList::new();
-        for at in partitions {
-            list.add_partition(&at.topic, at.partition.get());
-        }
+        let list = list_of(partitions);
         let edge = |edge| edges(client, &list, edge, ASK_WITHIN).map_err(|e| e.to_string());
         let bounds = edge(Offset::Beginning).and_then(|low| Ok((low, edge(Offset::End)?)));
         let found = client.committed_offsets(list, ASK_WITHIN).map_err(|e| e.to_string());
@@ -61,10 +58,7 @@ impl ExactWorker {
 
     /// Asks who has committed for every partition of the input last.
     pub(super) fn ask_owners(&mut self) {
-        let mut list = TopicPartitionList::new();
-        for at in self.around.starts.keys() {
-            list.add_partition(&at.topic, at.partition.get());
-        }
+        let list = list_of(self.around.starts.keys());
         let found = match self.consumer.client().committed_offsets(list, OWNERS_WITHIN) {
             Ok(found) => found,
             Err(error) => {
