@@ -4,6 +4,12 @@
 //! nothing else is legal); *abortable*: abort, and the worker sends again what is still its own;
 //! anything else, fenced among it: nobody knows, so the producer is made anew, which ends whatever its
 //! predecessor left open, and the worker finds out by the committed offset.
+//!
+//! After an abort, too, the producer is made anew. librdkafka (2.12) goes on with the sequence numbers
+//! of the messages that it drops at an abort. Among these are such as were sent, and written, but not
+//! acknowledged before their connection broke: what is sent next then bears the numbers of what the
+//! broker has, which takes it for a repeat and says that it is written. It is not, and the commit that
+//! follows succeeds without it.
 
 use super::core::{Outcome, Transaction};
 use crate::clock::Moment;
@@ -212,7 +218,10 @@ impl Work {
                 tracing::debug!(%error, "a transaction is aborted");
                 monitor.note(&format!("a transaction is aborted: {error}"));
                 match abort(producer, &stopped) {
-                    Ok(()) => return Ok(Outcome::Aborted),
+                    Ok(()) => {
+                        self.make_anew()?;
+                        return Ok(Outcome::Aborted);
+                    }
                     Err(error) => error,
                 }
             }
@@ -238,9 +247,13 @@ impl Work {
                 return Err(Error::Fenced { reason: error.to_string() });
             }
         }
-        self.producer = None;
-        self.producer()?;
+        self.make_anew()?;
         Ok(Outcome::Unknown)
+    }
+
+    fn make_anew(&mut self) -> Result<(), Error> {
+        self.producer = None;
+        self.producer().map(drop)
     }
 }
 
