@@ -5,6 +5,8 @@
 #[path = "../kafka/broker.rs"]
 pub(crate) mod broker;
 
+mod lost_ack;
+mod proxy;
 mod support;
 
 pub(crate) use support::read_all;

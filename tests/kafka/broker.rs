@@ -36,13 +36,21 @@ impl Broker {
 
     /// Starts a broker of one's own and waits until it answers.
     pub(crate) fn start() -> Broker {
+        Broker::start_behind(|port| port)
+    }
+
+    /// The same with something before it: `front` is told the broker's port and tells the one that
+    /// clients, and the broker itself, get to know.
+    pub(crate) fn start_behind(front: impl FnOnce(u16) -> u16) -> Broker {
         let libs = libs();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // Held until both are known, so that they differ.
+        // Held until all are known, so that they differ.
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [port, controller] = free.map(|l| l.local_addr().expect("bound").port());
+        let [own, controller] = free.each_ref().map(|l| l.local_addr().expect("bound").port());
+        let port = front(own);
+        drop(free);
         let properties = dir.path().join("server.properties");
-        fs::write(&properties, settings(port, controller, dir.path())).expect("writable");
+        fs::write(&properties, settings(own, port, controller, dir.path())).expect("writable");
         format(&libs, &properties);
         let process = supervise(&libs, &properties, &dir.path().join("broker.log"));
         let broker = Broker { port, dir, process };
@@ -113,14 +121,14 @@ fn supervise(libs: &Path, properties: &Path, log: &Path) -> Child {
         .expect("sh is there")
 }
 
-fn settings(port: u16, controller: u16, dir: &Path) -> String {
+fn settings(own: u16, port: u16, controller: u16, dir: &Path) -> String {
     let data = dir.join("data");
     let data = data.display();
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{own},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
