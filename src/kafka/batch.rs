@@ -238,6 +238,22 @@ impl BatchConsumer {
         release(&self.consumer, list)
     }
 
+    /// Name of this consumer as a member of its group; `None` while it is none. Who falls out of the
+    /// group and joins again gets another.
+    pub(super) fn member(&self) -> Option<String> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client is alive; what it returns is a text of ours or null, and freed here.
+        unsafe {
+            let name = ffi::rd_kafka_memberid(client);
+            if name.is_null() {
+                return None;
+            }
+            let member = CStr::from_ptr(name).to_string_lossy().into_owned();
+            ffi::rd_kafka_mem_free(client, name.cast());
+            Some(member).filter(|member| !member.is_empty())
+        }
+    }
+
     /// Rebalances that wait for their answer.
     pub(super) fn take_changes(&self) -> Vec<Change> {
         let watch = self.consumer.context();

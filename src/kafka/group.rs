@@ -326,7 +326,8 @@ fn consumer(
         .map_err(|e| property_error(&e))
 }
 
-fn subscribe(consumer: &BatchConsumer, settings: &Settings) -> Result<(), Error> {
+/// Joins the group, or joins it anew.
+pub(super) fn subscribe(consumer: &BatchConsumer, settings: &Settings) -> Result<(), Error> {
     let topics: Vec<&str> = settings.sources.iter().map(|s| s.topic.as_str()).collect();
     consumer.client().subscribe(&topics).map_err(|e| Error::broker("subscribing to topics", e))
 }

@@ -8,14 +8,14 @@
 mod ask;
 
 use super::committer::Committer;
-use super::core::{Command, Core, Folded, Start};
+use super::core::{Command, Core, Folded, Outcome, Start};
 use super::heir::end_orphaned_meanwhile;
 use super::restorer::{Mode, Restorer};
 use crate::clock::Moment;
 use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
 use crate::kafka::client::list_of;
 use crate::kafka::error::Error;
-use crate::kafka::group::Sight;
+use crate::kafka::group::{Sight, subscribe};
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
@@ -58,6 +58,8 @@ pub(crate) struct ExactWorker {
     to_restore: Vec<TopicPartition>,
     /// Partitions of others whose changelog is to be followed.
     to_follow: Vec<TopicPartition>,
+    /// Name in the group when the partitions came.
+    member: Option<String>,
     started: Moment,
     told: Moment,
 }
@@ -81,6 +83,7 @@ impl ExactWorker {
             to_read,
             to_restore,
             to_follow,
+            member: None,
             started,
             told,
         }
@@ -133,6 +136,9 @@ impl ExactWorker {
         let assigning = |e| Error::broker("taking over partitions", e);
         let mut list = TopicPartitionList::new();
         let now = self.now();
+        if self.core.partitions().next().is_none() {
+            self.member = self.consumer.member();
+        }
         for at in partitions {
             self.core.assign(at.clone(), now)?;
             let start = self.around.starts.get(at).copied().unwrap_or(Offset::Beginning);
@@ -158,10 +164,7 @@ impl ExactWorker {
             tracing::warn!(role, %error, "partitions are given up without a last commit");
         }
         for at in partitions {
-            self.core.revoke(at);
-            self.consumer.forget(at);
-            self.around.shared.owned(at, false);
-            self.around.monitor.forget(at);
+            self.forget(at);
         }
         // What the others need is kept for later, and asked for again by the core as long as it wants to
         // know.
@@ -169,12 +172,20 @@ impl ExactWorker {
         for at in self.take_commands()?.committed {
             self.core.not_answered(&at, now);
         }
-        self.to_read.retain(|(at, _)| !partitions.contains(at));
-        self.to_restore.retain(|at| !partitions.contains(at));
         self.around.observer.rebalanced(role, false, partitions.len());
         self.consumer
             .unassign(&list_of(partitions))
             .map_err(|e| Error::broker("giving partitions up", e))
+    }
+
+    /// Drops everything that is known of a partition.
+    fn forget(&mut self, at: &TopicPartition) {
+        self.core.revoke(at);
+        self.consumer.forget(at);
+        self.around.shared.owned(at, false);
+        self.around.monitor.forget(at);
+        self.to_read.retain(|(of, _)| of != at);
+        self.to_restore.retain(|of| of != at);
     }
 
     /// Publishes and commits everything that was folded, with a checkpoint of `partitions`.
@@ -426,8 +437,38 @@ impl ExactWorker {
         let Some(group) = self.consumer.client().group_metadata() else {
             return Err(Error::broker("committing", "the consumer has no group"));
         };
+        // In this order: what is told of the group is of this member then, or of none before it.
+        if !self.is_still_member()? {
+            self.core.finished(Outcome::Aborted);
+            return Ok(false);
+        }
         self.committer.submit(transaction, group);
         Ok(true)
+    }
+
+    /// False if the partitions may not be ours any more, although nobody said so.
+    ///
+    /// Metadata of the group fence a member that has fallen out of it, but not one that has joined
+    /// again since. A static member that learns of its fall when it joins (librdkafka 2.12: the answer
+    /// to `JoinGroup` is "unknown member") keeps its partitions without a word, while others have had
+    /// them. It then gives all of them up, and is assigned anew.
+    fn is_still_member(&mut self) -> Result<bool, Error> {
+        let member = self.consumer.member();
+        if member == self.member {
+            return Ok(member.is_some());
+        }
+        if member.is_none() {
+            return Ok(false);
+        }
+        let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
+        let role = self.around.settings.role;
+        tracing::warn!(role, partitions = all.len(), "joined the group under another name");
+        for at in &all {
+            self.forget(at);
+        }
+        self.consumer.client().unsubscribe();
+        subscribe(&self.consumer, &self.around.settings)?;
+        Ok(false)
     }
 
     fn seen(&self) {
