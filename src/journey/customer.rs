@@ -7,7 +7,7 @@ mod state;
 
 use super::checkout::{Checkouts, Packed, RichEvent};
 use super::context::{Context, Who};
-use super::log::{Log, Unpacked};
+use super::log::{Log, OwnValue, Unpacked};
 use super::profile::{ProfileId, Profiles};
 use super::session_records;
 use super::sessions::{self, Change, Session};
@@ -70,6 +70,8 @@ pub(super) struct Customer {
     pub(super) who: Who,
     log: Log,
     marks: links::Marks,
+    /// Follows from marks and stored events: not written down.
+    tips: links::Tips,
     /// Sorted by their start.
     sessions: Vec<Session>,
     checkouts: Packed,
@@ -87,6 +89,7 @@ impl Customer {
             who,
             log: Log::default(),
             marks: Vec::new(),
+            tips: Vec::new(),
             sessions: Vec::new(),
             checkouts: Packed::default(),
             timer: None,
@@ -124,14 +127,7 @@ impl Customer {
         if self.log.first_time().is_some_and(|first| first.plus(TRIM_AFTER) < ctx.floor()) {
             self.trim(ctx);
         }
-        let mut scratch = std::mem::take(ctx.scratch);
-        let (marks, sessions) = (&self.marks, &mut self.sessions);
-        let value = value.unwrap_or_default();
-        let change = self.log.insert(event, value, &mut scratch, |events, at| {
-            links::visit(events, at, marks, ctx);
-            sessions::add(sessions, events, at, ctx)
-        });
-        *ctx.scratch = scratch;
+        let change = self.store(event, value.unwrap_or_default(), ctx);
         let session = match &change {
             Change::Appended(first) => *first,
             Change::Regrouped(_) => sessions::session_of(&self.sessions, &event).unwrap_or(0),
@@ -147,6 +143,33 @@ impl Customer {
         let rich = rich.map(|rich| rich.in_session(session));
         let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
         if tend || ctx.passed(closes) { Next::Now(rich) } else { Next::At(closes) }
+    }
+
+    /// Stores an event, and what follows for distinct customers and sessions.
+    fn store(&mut self, event: Stored, value: OwnValue, ctx: &mut Context<'_>) -> Change {
+        let mut scratch = std::mem::take(ctx.scratch);
+        let in_order = self.log.last_time().is_none_or(|last| event.time > last);
+        let appended = match in_order {
+            true => sessions::append(&mut self.sessions, &event, ctx),
+            false => None,
+        };
+        let change = if let Some(session) = appended {
+            if self.tips.is_empty() {
+                self.tips = links::tips(&self.marks, &self.log.open(&mut scratch).events, ctx);
+            }
+            links::visit_last(&event, &mut self.tips, ctx);
+            self.log.push(event, value, &mut scratch);
+            Change::Appended(session)
+        } else {
+            self.tips = Vec::new();
+            let (marks, sessions) = (&self.marks, &mut self.sessions);
+            self.log.insert(event, value, &mut scratch, |events, at| {
+                links::visit(events, at, marks, ctx);
+                sessions::add(sessions, events, at, ctx)
+            })
+        };
+        *ctx.scratch = scratch;
+        change
     }
 
     /// Gives an event that is too late for the figures its session.
@@ -251,6 +274,9 @@ impl Customer {
         if cut > 0 {
             self.log.drop_first(cut);
             links::forget(&mut self.marks, ctx);
+            if self.log.len() == 0 {
+                self.tips = Vec::new();
+            }
         }
     }
 

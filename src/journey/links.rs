@@ -3,6 +3,9 @@
 //! A newly visited slice v between the neighbours u and w (either may be absent) sends +(u→v), and,
 //! if w exists, −(u→w) and +(v→w). The neighbours are found among the customer's stored events,
 //! which reach back to the lateness floor at least; below them, one slice per series is remembered.
+//!
+//! An event that comes after all others has no w, and its u is the slice visited last: that is kept
+//! by series, too ([`Tips`]), so that nearly all events need no other event to be looked at.
 
 use super::context::Context;
 use super::customer::Stored;
@@ -12,6 +15,10 @@ use serde::{Deserialize, Serialize};
 
 /// The greatest slice visited below the stored events, by series, in no order.
 pub(super) type Marks = Vec<Mark>;
+
+/// The slice visited last, by series, in no order: follows from marks and stored events, and is made
+/// again from these whenever it is empty.
+pub(super) type Tips = Vec<Mark>;
 
 /// A series and a slice in 8 bytes: the names of 2^24 series would not fit into memory anyway, and
 /// 2^39 slices of 10 ms are 174 years.
@@ -63,6 +70,42 @@ pub(super) fn visit(events: &[Stored], at: usize, marks: &Marks, ctx: &mut Conte
         }
     }
     *ctx.neighbours = all;
+}
+
+/// Sends the links that follow from an event that comes after all others. `tips` are of the time
+/// before it, and move on.
+pub(super) fn visit_last(event: &Stored, tips: &mut Tips, ctx: &mut Context<'_>) {
+    let slice = ctx.grid.slice(event.time);
+    let profiles = ctx.profiles;
+    for series in &profiles.get(event.profile).series {
+        match tips.iter_mut().find(|tip| tip.series() == *series) {
+            Some(tip) if tip.slice() == slice => {}
+            Some(tip) => {
+                let before = std::mem::replace(tip, Mark::new(*series, slice));
+                send(ctx, *series, Some(before.slice()), slice, 1);
+            }
+            None => {
+                tips.reserve_exact(1);
+                tips.push(Mark::new(*series, slice));
+                send(ctx, *series, None, slice, 1);
+            }
+        }
+    }
+}
+
+/// The slice visited last, by series.
+pub(super) fn tips(marks: &Marks, events: &[Stored], ctx: &Context<'_>) -> Tips {
+    let mut tips = marks.clone();
+    for event in events {
+        let slice = ctx.grid.slice(event.time);
+        for series in &ctx.profiles.get(event.profile).series {
+            match tips.iter_mut().find(|tip| tip.series() == *series) {
+                Some(tip) => *tip = Mark::new(*series, slice),
+                None => tips.push(Mark::new(*series, slice)),
+            }
+        }
+    }
+    tips
 }
 
 /// Finds for each series the first of `others`, the nearest first, that belongs to it.

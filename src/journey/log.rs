@@ -154,6 +154,27 @@ impl Log {
         }
     }
 
+    /// Stores an event that comes after all others: no other is looked at.
+    pub(super) fn push(&mut self, event: Stored, value: OwnValue, scratch: &mut Unpacked) {
+        debug_assert!(self.last_time().is_none_or(|last| event.time > last), "it comes last");
+        if self.len() >= PACKED_MAX {
+            self.insert(event, value, scratch, |_, _| ());
+            return;
+        }
+        if let Kept::Packed { before, bytes } = &mut self.kept {
+            let from = if self.len == 0 { event.time } else { self.last };
+            if self.len == 0 {
+                *before = from;
+            }
+            make_room(bytes);
+            write(from, &event, value, bytes);
+            (self.len, self.last) = (self.len + 1, event.time);
+        } else if let Kept::Plain(plain) = &mut self.kept {
+            plain.insert(event, value);
+            (self.len, self.last) = (self.len + 1, event.time);
+        }
+    }
+
     /// Stores an event; calls `f` with all events and its place.
     pub(super) fn insert<T>(
         &mut self,
@@ -187,10 +208,7 @@ impl Log {
                 if at == 0 {
                     *before = from;
                 }
-                if bytes.capacity() - bytes.len() < ENTRY_USUAL {
-                    // Growing by little: with millions of events, doubling would show.
-                    bytes.reserve_exact(ENTRY_USUAL + bytes.len() / 16);
-                }
+                make_room(bytes);
                 write(from, &event, value, bytes);
             }
             Kept::Plain(_) => {}
@@ -268,6 +286,13 @@ impl Path {
             reader.time = EventTime::from_ms(time);
             Some((reader.number()? as ProfileId, reader.time))
         })
+    }
+}
+
+/// Growing by little: with millions of events, doubling would show.
+fn make_room(bytes: &mut Vec<u8>) {
+    if bytes.capacity() - bytes.len() < ENTRY_USUAL {
+        bytes.reserve_exact(ENTRY_USUAL + bytes.len() / 16);
     }
 }
 

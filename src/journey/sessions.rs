@@ -145,6 +145,20 @@ impl PartialEq for Session {
 }
 impl Eq for Session {}
 
+/// Takes an event that comes after all stored ones into the sessions (sorted by their start), if it
+/// follows what is known of them: the first event of its session.
+pub(super) fn append(
+    sessions: &mut Vec<Session>,
+    event: &Stored,
+    ctx: &mut Context<'_>,
+) -> Option<u64> {
+    let latest = latest(sessions, event.tag);
+    if latest.is_some_and(|place| event.time <= sessions[place].facts.end) {
+        return None;
+    }
+    Some(go_on(sessions, latest, event, ctx))
+}
+
 /// Takes `events[at]`, which has just been stored, into the sessions (sorted by their start).
 pub(super) fn add(
     sessions: &mut Vec<Session>,
@@ -153,32 +167,47 @@ pub(super) fn add(
     ctx: &mut Context<'_>,
 ) -> Change {
     let event = &events[at];
-    let latest = if event.tag == 0 {
-        sessions.iter_mut().rev().find(|s| s.tag == 0)
-    } else {
-        sessions.iter_mut().find(|s| s.tag == event.tag)
-    };
+    let latest = latest(sessions, event.tag);
     let last = at + 1 == events.len();
     let follows = |end: EventTime| event.time > end || (last && event.time == end);
-    if let Some(session) = latest {
-        if !follows(session.facts.end) {
-            return Change::Regrouped(regroup(sessions, events, at, ctx));
+    if latest.is_some_and(|place| !follows(sessions[place].facts.end)) {
+        return Change::Regrouped(regroup(sessions, events, at, ctx));
+    }
+    Change::Appended(go_on(sessions, latest, event, ctx))
+}
+
+/// The session that an event of this tag can go on with.
+fn latest(sessions: &[Session], tag: u32) -> Option<usize> {
+    match tag {
+        0 => sessions.iter().rposition(|s| s.tag == 0),
+        _ => sessions.iter().position(|s| s.tag == tag),
+    }
+}
+
+/// Adds an event to the session at `latest`, which it follows, or begins a new one; the first event
+/// of its session.
+fn go_on(
+    sessions: &mut Vec<Session>,
+    latest: Option<usize>,
+    event: &Stored,
+    ctx: &mut Context<'_>,
+) -> u64 {
+    let takes = |session: &Session| event.tag != 0 || session.facts.takes(event, ctx);
+    if let Some(place) = latest.filter(|place| takes(&sessions[*place])) {
+        let session = &mut sessions[place];
+        let before = session.facts.engaged;
+        session.facts.push(event, ctx);
+        session.dirty = true;
+        if let (None, Some((at, profile))) = (before, session.facts.engaged) {
+            ctx.post(at, profile, What::Engaged, 1);
         }
-        if event.tag != 0 || session.facts.takes(event, ctx) {
-            let before = session.facts.engaged;
-            session.facts.push(event, ctx);
-            session.dirty = true;
-            if let (None, Some((at, profile))) = (before, session.facts.engaged) {
-                ctx.post(at, profile, What::Engaged, 1);
-            }
-            return Change::Appended(session.facts.first);
-        }
+        return session.facts.first;
     }
     let facts = Facts::begin(event, ctx);
     let first = facts.first;
     facts.post(ctx, 1);
     insert(sessions, Session::new(event.tag, facts));
-    Change::Appended(first)
+    first
 }
 
 fn insert(sessions: &mut Vec<Session>, session: Session) {

@@ -11,6 +11,7 @@ use super::seed::Seed;
 use crate::model::record::{CheckoutKind, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
+use smallvec::{SmallVec, smallvec};
 
 struct Carts<'a> {
     closure: &'a Closure,
@@ -18,7 +19,7 @@ struct Carts<'a> {
     rules: Rules<'a>,
     instances: Vec<Instance>,
     /// Latest cart of a component.
-    current: Vec<Option<usize>>,
+    current: SmallVec<[Option<usize>; 8]>,
 }
 
 /// Derives the carts of `events`, which are sorted; time has passed up to `clock`.
@@ -30,7 +31,7 @@ pub(super) fn carts(
     clock: Option<EventTime>,
     rules: Rules<'_>,
 ) -> Vec<Instance> {
-    let current = vec![None; closure.len()];
+    let current = smallvec![None; closure.len()];
     let mut carts = Carts { closure, checkouts, rules, instances: Vec::new(), current };
     for (place, seed) in seeds.iter().enumerate() {
         if seed.kind() == CheckoutKind::Cart {
@@ -74,7 +75,8 @@ pub(super) fn held_deadline(
         c.roots.iter().any(|root| cart.roots.contains(root))
             || c.sessions.iter().any(|session| cart.sessions.contains(session))
     };
-    let spans: Vec<_> = checkouts.iter().filter(related).filter_map(Instance::span).collect();
+    let spans: SmallVec<[_; 4]> =
+        checkouts.iter().filter(related).filter_map(Instance::span).collect();
     loop {
         let holds = |(from, to): &&(EventTime, Option<EventTime>)| {
             *from <= deadline && to.is_none_or(|to| to > deadline)

@@ -3,6 +3,7 @@
 use super::event::{CART_KEY, RichEvent};
 use super::seed::{Seed, SeedKey};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 /// Keys that are looked up one after the other.
 const FEW: usize = 16;
@@ -11,24 +12,24 @@ const FEW: usize = 16;
 #[derive(Debug)]
 pub(super) struct Closure {
     /// Each key is the node of its place.
-    keys: Vec<(usize, u64)>,
+    keys: SmallVec<[(usize, u64); 8]>,
     /// The same to look keys up, once they are many.
     nodes: HashMap<(usize, u64), usize>,
-    parents: Vec<usize>,
-    strong_parents: Vec<usize>,
+    parents: SmallVec<[usize; 8]>,
+    strong_parents: SmallVec<[usize; 8]>,
     /// Kinds of keys of a component, as bits, by its root.
-    kinds: Vec<u8>,
+    kinds: SmallVec<[u8; 8]>,
 }
 
 impl Closure {
     /// Connects what the events and the settled instances hold together.
     pub(super) fn of(seeds: &[Seed], events: &[&RichEvent]) -> Closure {
         let mut closure = Closure {
-            keys: Vec::new(),
+            keys: SmallVec::new(),
             nodes: HashMap::new(),
-            parents: Vec::new(),
-            strong_parents: Vec::new(),
-            kinds: Vec::new(),
+            parents: SmallVec::new(),
+            strong_parents: SmallVec::new(),
+            kinds: SmallVec::new(),
         };
         for seed in seeds {
             closure.connect_seed(seed.keys());

@@ -14,6 +14,7 @@ use super::seed::Seed;
 use crate::model::record::CheckoutKind;
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
+use smallvec::{SmallVec, smallvec};
 
 /// Checkouts in the making.
 struct Derivation<'a> {
@@ -21,9 +22,9 @@ struct Derivation<'a> {
     rules: Rules<'a>,
     instances: Vec<Instance>,
     /// Latest instance of a component.
-    current: Vec<Option<usize>>,
+    current: SmallVec<[Option<usize>; 8]>,
     /// Instance of a component of the strong keys (checkout and order id) alone.
-    by_strong: Vec<Option<usize>>,
+    by_strong: SmallVec<[Option<usize>; 8]>,
 }
 
 /// Derives the checkouts of `events`, which are sorted; time has passed up to `clock`.
@@ -38,8 +39,8 @@ pub(super) fn checkouts(
         closure,
         rules,
         instances: Vec::new(),
-        current: vec![None; closure.len()],
-        by_strong: vec![None; closure.len()],
+        current: smallvec![None; closure.len()],
+        by_strong: smallvec![None; closure.len()],
     };
     for (place, seed) in seeds.iter().enumerate() {
         if seed.kind() == CheckoutKind::Checkout {

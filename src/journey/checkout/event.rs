@@ -170,7 +170,7 @@ impl Face {
 }
 
 /// Latest known values, borrowed from the events that say them.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct View<'a> {
     pub(super) step: Option<i32>,
     pub(super) value: Option<i64>,

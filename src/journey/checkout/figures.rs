@@ -12,7 +12,7 @@ use crate::journey::context::Context;
 use crate::journey::session_records::Earned;
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
-use std::collections::BTreeSet;
+use smallvec::{SmallVec, smallvec};
 
 /// Orders whose events are gone: their keys, and until when they are remembered.
 pub(super) type OrdersDone = Vec<(u64, EventTime)>;
@@ -117,19 +117,19 @@ fn outcome(
 }
 
 /// The abandoned ones that are the first of their run.
-fn unique_abandoners(checkouts: &[Instance], ctx: &Context<'_>) -> BTreeSet<usize> {
-    let mut abandoned: Vec<(EventTime, usize)> = checkouts
+fn unique_abandoners(checkouts: &[Instance], ctx: &Context<'_>) -> SmallVec<[usize; 4]> {
+    let mut abandoned: SmallVec<[(EventTime, usize); 4]> = checkouts
         .iter()
         .enumerate()
         .filter_map(|(place, i)| i.abandoned_at().map(|at| (at, place)))
         .collect();
     abandoned.sort_unstable();
     let mut run: Option<EventTime> = None;
-    let mut unique = BTreeSet::new();
+    let mut unique = SmallVec::new();
     for (at, place) in abandoned {
         if run.is_none_or(|first| at > first.plus(ctx.settings.t_merge)) {
             run = Some(at);
-            unique.insert(place);
+            unique.push(place);
         }
     }
     unique
@@ -141,12 +141,19 @@ fn orders(
     events: &[&RichEvent],
     seeds: &[Seed],
     done: &OrdersDone,
-) -> Vec<usize> {
-    let mut seen: BTreeSet<u64> = done.iter().map(|(key, _)| *key).collect();
+) -> SmallVec<[usize; 4]> {
+    let mut seen: SmallVec<[u64; 8]> = done.iter().map(|(key, _)| *key).collect();
     seen.extend(seeds.iter().flat_map(|seed| seed.orders.iter().copied()));
-    let mut instance_of: Vec<Option<usize>> = vec![None; events.len()];
+    let mut first_seen = |key: u64| {
+        let is_new = !seen.contains(&key);
+        if is_new {
+            seen.push(key);
+        }
+        is_new
+    };
+    let mut instance_of: SmallVec<[Option<usize>; 16]> = smallvec![None; events.len()];
     // Per checkout: whether it has an order, and whether an id names that.
-    let mut standing: Vec<(bool, bool)> = Vec::new();
+    let mut standing: SmallVec<[(bool, bool); 4]> = SmallVec::new();
     for (at, instance) in checkouts.iter().enumerate() {
         for place in &instance.events {
             instance_of[*place] = Some(at);
@@ -154,18 +161,18 @@ fn orders(
         let seed = instance.seed.map(|place| &seeds[place]);
         standing.push(seed.map_or((false, false), |s| (s.ordered, !s.orders.is_empty())));
     }
-    let mut places = Vec::new();
+    let mut places = SmallVec::new();
     for (place, event) in events.iter().enumerate() {
         let key = event.keys[ORDER_KEY];
         let counts = match (event.meaning, instance_of[place]) {
-            (Meaning::StorePurchase, _) => key == 0 || seen.insert(key),
+            (Meaning::StorePurchase, _) => key == 0 || first_seen(key),
             (Meaning::CheckoutComplete, Some(at)) => {
                 let (ordered, named) = standing[at];
                 standing[at] = (true, named || key != 0);
                 // The first id that comes after an order without one names that order.
                 match key {
                     0 => !ordered,
-                    key => seen.insert(key) && (named || !ordered),
+                    key => first_seen(key) && (named || !ordered),
                 }
             }
             _ => false,

@@ -17,6 +17,7 @@ use crate::model::record::{CheckoutKind, Transition};
 use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// What the machine needs to know besides events.
 #[derive(Clone, Copy)]
@@ -81,13 +82,13 @@ pub(super) struct Instance {
     /// The settled one that it goes on from.
     pub(super) seed: Option<usize>,
     /// Places of its events, in order.
-    pub(super) events: Vec<usize>,
+    pub(super) events: SmallVec<[usize; 8]>,
     /// Kinds of ids of all events that its keys reach, as bits.
     pub(super) kinds: u8,
-    pub(super) keys: Vec<(usize, u64)>,
+    pub(super) keys: SmallVec<[(usize, u64); 4]>,
     /// Connected keys that it is known by (roots of the closure).
-    pub(super) roots: Vec<usize>,
-    pub(super) sessions: Vec<u64>,
+    pub(super) roots: SmallVec<[usize; 4]>,
+    pub(super) sessions: SmallVec<[u64; 2]>,
     /// The first start event.
     pub(super) start: Option<Point>,
     /// The activity that opened it.
@@ -98,10 +99,10 @@ pub(super) struct Instance {
     pub(super) value: Option<i64>,
     pub(super) state: State,
     /// Transitions in order, but `started`.
-    pub(super) log: Vec<Entry>,
+    pub(super) log: SmallVec<[Entry; 6]>,
     pub(super) by: Option<By>,
-    /// What its records said before the events that are kept.
-    pub(super) face: Face,
+    /// What its records said before the events that are kept; `None` for nothing.
+    pub(super) face: Option<Box<Face>>,
 }
 
 /// When an open instance would be decided, and how, if nothing comes.
@@ -116,20 +117,20 @@ impl Instance {
         Instance {
             kind,
             seed: None,
-            events: Vec::new(),
+            events: SmallVec::new(),
             kinds: 0,
-            keys: Vec::new(),
-            roots: Vec::new(),
-            sessions: Vec::new(),
+            keys: SmallVec::new(),
+            roots: SmallVec::new(),
+            sessions: SmallVec::new(),
             start: None,
             opened: None,
             last: None,
             pending: false,
             value: None,
             state: State::Open,
-            log: Vec::new(),
+            log: SmallVec::new(),
             by: None,
-            face: Face::default(),
+            face: None,
         }
     }
 
@@ -279,7 +280,7 @@ impl Instance {
     }
 
     /// The same with `started` in its place: before what rests on the same or a later event.
-    pub(super) fn transitions(&self) -> Vec<Entry> {
+    pub(super) fn transitions(&self) -> SmallVec<[Entry; 6]> {
         let mut log = self.log.clone();
         if let Some(start) = self.started() {
             let place = log.iter().position(|e| e.at >= start.time).unwrap_or(log.len());

@@ -108,12 +108,27 @@ impl Checkouts {
             self.stale = true;
         } else {
             self.ahead = Some(self.ahead.map_or(event.time(), |first| first.min(event.time())));
-            // Carts count for nothing, and one id connects nothing.
-            self.counts_ahead |=
-                event.meaning != Meaning::Cart || event.own_keys().nth(1).is_some();
+            self.counts_ahead |= self.may_count(&event, at);
         }
         self.events.reserve_exact(1);
         self.events.insert(at, event);
+    }
+
+    /// False if it is certain that an event in this place changes no figure now.
+    fn may_count(&self, event: &RichEvent, at: usize) -> bool {
+        let mut keys = event.own_keys();
+        match event.meaning {
+            // Carts count for nothing, and one id connects nothing.
+            Meaning::Cart => keys.nth(1).is_some(),
+            // What goes on with what is known by just these keys puts off its end, at most.
+            Meaning::CheckoutStep | Meaning::PaymentInfo | Meaning::PaymentFailed => {
+                let known = |e: &RichEvent| {
+                    e.keys == event.keys && !e.late && e.meaning.is_checkout_activity()
+                };
+                at < self.events.len() || keys.next().is_none() || !self.events.iter().any(known)
+            }
+            _ => true,
+        }
     }
 
     /// Gives the events the sessions that they belong to now.
@@ -390,14 +405,15 @@ impl Checkouts {
             at.plus(settings.allowed_lateness).plus(settings.session_gap)
         });
         let seeds = self.seeds.iter().map(|seed| seed.until);
-        let forgotten = seeds.chain(self.orders_done.iter().map(|(_, until)| *until)).min();
+        let forgotten = seeds.chain(self.orders_done.iter().map(|(_, until)| *until));
         // What could not be done now is tried again, but not at every record.
         let again = ctx.now.unwrap_or(EventTime::MIN).plus(SETTLE_EVERY);
-        let tidy = [settled, forgotten].into_iter().flatten().min();
-        let tidy = tidy.map(|at| ctx.due_by_watermark(at));
-        let past = |at: EventTime| ctx.clock.is_some_and(|clock| at < clock);
-        let tidy = tidy.map(|at| if past(at) { again } else { at });
-        [self.due, tidy].into_iter().flatten().min()
+        let failed = |at: EventTime| ctx.watermark.is_some_and(|watermark| watermark > at);
+        let tidy = forgotten.chain(settled).map(|at| match failed(at) {
+            true => again,
+            false => ctx.due_by_watermark(at),
+        });
+        self.due.into_iter().chain(tidy).min()
     }
 }
 

@@ -8,7 +8,7 @@
 //! record says (the step, the payment method …) makes it be said again as well: what is said last
 //! does not depend on the order of arrival.
 
-use super::event::{Detail, RichEvent, View};
+use super::event::{Detail, Face, RichEvent, View};
 use super::instance::{By, Entry, Instance, Point, State};
 use super::seed::Seed;
 use crate::engine::Fact;
@@ -19,7 +19,9 @@ use crate::model::taxonomy::Meaning;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use std::hash::{Hash as _, Hasher as _};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What has been published of one instance.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -35,6 +37,10 @@ pub(super) struct Published {
     pub(super) told: Vec<(u64, u64)>,
     /// How it ended, as published.
     pub(super) outcome: Vec<Told>,
+    /// Hash of all that the records rest on: while it is the same, there is nothing to say. 0 if it
+    /// is not known, as after a restore.
+    #[serde(skip)]
+    pub(super) rests_on: u64,
 }
 
 /// A transition of an outcome as it was published.
@@ -69,7 +75,7 @@ impl Instance {
         at: EventTime,
         place: Option<usize>,
     ) -> View<'a> {
-        let mut face = self.face.view();
+        let mut face = self.face.as_deref().map(Face::view).unwrap_or_default();
         // After abandonment activity changes nothing, only a completion does.
         let deadline = self.abandoned_at();
         for event in &self.events {
@@ -94,7 +100,7 @@ pub(super) fn publish(
     ctx: &mut Context<'_>,
 ) {
     for instance in derived.iter().filter(|i| !i.events.is_empty()) {
-        let visible: Vec<Entry> =
+        let visible: SmallVec<[Entry; 6]> =
             instance.transitions().into_iter().filter(|e| ctx.passed(e.at)).collect();
         let seed = instance.seed.map(|place| &seeds[place]);
         if let Some(seed) = seed
@@ -111,7 +117,7 @@ pub(super) fn publish(
                 .position(|event| events[*event].fingerprint() == p.anchor)
                 .map(|place| place + 1),
         };
-        let mut own: Vec<(usize, usize)> = published
+        let mut own: SmallVec<[(usize, usize); 4]> = published
             .iter()
             .enumerate()
             .filter(|(_, p)| p.kind == instance.kind && starts_one(p, instance, events))
@@ -130,11 +136,17 @@ pub(super) fn publish(
                     started: None,
                     told: Vec::new(),
                     outcome: Vec::new(),
+                    rests_on: 0,
                 });
                 published.len() - 1
             }
         };
         let teller = Teller { who, instance, events };
+        let rests_on = teller.rests_on(&visible, seed);
+        if own.len() <= 1 && published[survivor].rests_on == rests_on {
+            continue;
+        }
+        published[survivor].rests_on = rests_on;
         let into = published[survivor].anchor;
         let mut younger: Vec<usize> = own.iter().skip(1).map(|(_, at)| *at).collect();
         for at in &younger {
@@ -165,6 +177,23 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
+    /// Hash of what the records rest on: the events, which do not change, and the transitions.
+    fn rests_on(&self, visible: &[Entry], seed: Option<&Seed>) -> u64 {
+        let mut bytes: SmallVec<[u8; 256]> = SmallVec::new();
+        let mut push = |number: u64| bytes.extend_from_slice(&number.to_le_bytes());
+        push(seed.map_or(0, |seed| seed.anchor));
+        push(self.instance.events.len() as u64);
+        for place in &self.instance.events {
+            push(self.events[*place].fingerprint());
+        }
+        for entry in visible {
+            push(entry.transition as u64);
+            push(entry.at.as_ms().cast_unsigned());
+            push(entry.event.map_or(u64::MAX, |place| place as u64));
+        }
+        xxh3_64(&bytes).max(1)
+    }
+
     fn tell(&self, published: &mut Published, visible: &[Entry], ctx: &mut Context<'_>) {
         let told =
             |e: &Entry| Told { transition: e.transition, at: e.at, content: self.content(e, ctx) };

@@ -129,7 +129,7 @@ impl Seed {
         let mut texts = [const { None }; DETAILS];
         self.details.each(|place, text| texts[place] = Some(text.into()));
         let (step, value, currency) = (self.step, self.face_value, self.currency);
-        instance.face = Face { step, value, currency, texts };
+        instance.face = Some(Box::new(Face { step, value, currency, texts }));
         instance
     }
 
@@ -142,6 +142,7 @@ impl Seed {
             started: self.started.map(|s| s.time),
             told: Vec::new(),
             outcome: super::publish::outcome_of(self.state),
+            rests_on: 0,
         }
     }
 }
