@@ -56,11 +56,13 @@ pub enum Mutation {
     PartForgotten,
     /// A checkpoint is taken in the middle of a record.
     CheckpointInPart,
+    /// Who has joined its group anew goes on with the partitions that it had before.
+    MemberIgnored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 25] = [
+    pub const ALL: [Mutation; 26] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -86,6 +88,7 @@ impl Mutation {
         Mutation::AnotherChangelog,
         Mutation::PartForgotten,
         Mutation::CheckpointInPart,
+        Mutation::MemberIgnored,
     ];
 
     /// True if this thread runs with it.

@@ -17,7 +17,8 @@ mod standby;
 mod words;
 
 pub use words::{
-    Command, Folded, Identity, OffsetToCommit, Outcome, Settings, Start, Transaction, View,
+    Command, Folded, Identity, Membership, OffsetToCommit, Outcome, Settings, Start, Transaction,
+    View,
 };
 
 use super::pending::{Pending, SlotId};
@@ -30,6 +31,7 @@ use crate::kafka::error::Error;
 use crate::kafka::task::{Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
+use compact_str::CompactString;
 use standby::Standbys;
 use std::sync::Arc;
 
@@ -65,6 +67,8 @@ pub struct Core {
     settings: Settings,
     factory: Arc<dyn TaskFactory>,
     slots: Vec<Slot>,
+    /// Name in the group under which the partitions came.
+    member: Option<CompactString>,
     standbys: Standbys,
     /// Where the last record was: records come in runs.
     last: usize,
@@ -89,6 +93,7 @@ impl Core {
             settings,
             factory,
             slots: Vec::new(),
+            member: None,
             standbys: Standbys::default(),
             last: 0,
             slot_ids: 0,
@@ -157,6 +162,37 @@ impl Core {
 
     fn failed(&self, at: &TopicPartition, reason: String) -> Error {
         Error::Task { role: self.settings.role.to_owned(), at: at.clone(), reason }
+    }
+
+    /// Partitions are about to come to the member of this name.
+    pub fn joined(&mut self, member: Option<&str>) {
+        if self.slots.is_empty() {
+            self.member = member.map(CompactString::from);
+        }
+    }
+
+    /// To be asked with the present name in the group before a transaction is handed over, and after
+    /// the group's metadata for it were taken.
+    ///
+    /// Metadata of the group fence a member that has fallen out of it, but not one that has joined
+    /// again since. A static member that learns of its fall when it joins (librdkafka 2.12: the answer
+    /// to `JoinGroup` is "unknown member") keeps its partitions without a word, while others have had
+    /// them.
+    pub fn membership(&mut self, member: Option<&str>) -> Membership {
+        if Mutation::MemberIgnored.is_on() {
+            return Membership::Same;
+        }
+        match member {
+            None => Membership::Nobody,
+            Some(_) if member == self.member.as_deref() => Membership::Same,
+            Some(_) => {
+                let all: Vec<TopicPartition> = self.slots.iter().map(|s| s.at.clone()).collect();
+                for at in &all {
+                    self.revoke(at);
+                }
+                Membership::Another(all)
+            }
+        }
     }
 
     /// A partition comes. It is not read before [`Command::Read`].

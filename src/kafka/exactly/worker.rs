@@ -8,7 +8,7 @@
 mod ask;
 
 use super::committer::Committer;
-use super::core::{Command, Core, Folded, Outcome, Start};
+use super::core::{Command, Core, Folded, Membership, Outcome, Start};
 use super::heir::end_orphaned_meanwhile;
 use super::restorer::{Mode, Restorer};
 use crate::clock::Moment;
@@ -58,8 +58,6 @@ pub(crate) struct ExactWorker {
     to_restore: Vec<TopicPartition>,
     /// Partitions of others whose changelog is to be followed.
     to_follow: Vec<TopicPartition>,
-    /// Name in the group when the partitions came.
-    member: Option<String>,
     started: Moment,
     told: Moment,
 }
@@ -83,7 +81,6 @@ impl ExactWorker {
             to_read,
             to_restore,
             to_follow,
-            member: None,
             started,
             told,
         }
@@ -136,9 +133,7 @@ impl ExactWorker {
         let assigning = |e| Error::broker("taking over partitions", e);
         let mut list = TopicPartitionList::new();
         let now = self.now();
-        if self.core.partitions().next().is_none() {
-            self.member = self.consumer.member();
-        }
+        self.core.joined(self.consumer.member().as_deref());
         for at in partitions {
             self.core.assign(at.clone(), now)?;
             let start = self.around.starts.get(at).copied().unwrap_or(Offset::Beginning);
@@ -446,24 +441,18 @@ impl ExactWorker {
         Ok(true)
     }
 
-    /// False if the partitions may not be ours any more, although nobody said so.
-    ///
-    /// Metadata of the group fence a member that has fallen out of it, but not one that has joined
-    /// again since. A static member that learns of its fall when it joins (librdkafka 2.12: the answer
-    /// to `JoinGroup` is "unknown member") keeps its partitions without a word, while others have had
-    /// them. It then gives all of them up, and is assigned anew.
+    /// False if the partitions may not be ours any more, although nobody said so. If others may have
+    /// had them all are given up, and come anew.
     fn is_still_member(&mut self) -> Result<bool, Error> {
         let member = self.consumer.member();
-        if member == self.member {
-            return Ok(member.is_some());
-        }
-        if member.is_none() {
-            return Ok(false);
-        }
-        let all: Vec<TopicPartition> = self.core.partitions().map(|p| p.at.clone()).collect();
+        let gone = match self.core.membership(member.as_deref()) {
+            Membership::Same => return Ok(true),
+            Membership::Nobody => return Ok(false),
+            Membership::Another(gone) => gone,
+        };
         let role = self.around.settings.role;
-        tracing::warn!(role, partitions = all.len(), "joined the group under another name");
-        for at in &all {
+        tracing::warn!(role, partitions = gone.len(), "joined the group under another name");
+        for at in &gone {
             self.forget(at);
         }
         self.consumer.client().unsubscribe();

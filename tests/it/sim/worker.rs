@@ -12,7 +12,8 @@ use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
 use touchline::engine::mutation::Mutation;
 use touchline::engine::state::Checkpointed;
 use touchline::kafka::exactly::core::{
-    Bounds, Command, Core, Folded, Identity, OffsetToCommit, Settings, Start, Transaction,
+    Bounds, Command, Core, Folded, Identity, Membership as Standing, OffsetToCommit, Outcome,
+    Settings, Start, Transaction,
 };
 use touchline::kafka::exactly::metadata::{Committed, Metadata};
 use touchline::kafka::{
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) input_partitions: i32,
     /// Workers that keep a copy of each state.
     pub(crate) standbys: usize,
+    /// Its client keeps its partitions when it falls out of the group and joins anew.
+    pub(crate) forgetful: bool,
 }
 
 /// Name of the changelog of a stage.
@@ -192,6 +195,12 @@ struct Client {
     owned: BTreeSet<TopicPartition>,
     changes: VecDeque<Change>,
     rejoin: bool,
+}
+
+impl Client {
+    fn name(&self) -> Option<String> {
+        self.id.map(|id| id.to_string())
+    }
 }
 
 /// One partition of the input, as the client reads it.
@@ -414,6 +423,12 @@ impl Worker {
             Membership::Stable => {
                 let id = client.id.expect("joined before");
                 match group.beat(id, now) {
+                    Beat::Unknown if self.plan.forgetful => {
+                        // The client learns of it while it joins, and says nothing.
+                        client.state = Membership::Out;
+                        client.id = None;
+                        env.hit("joined anew without a word");
+                    }
                     Beat::Unknown => self.lose(env),
                     Beat::Rejoin if answered => {
                         group.join(Some(id), &client.owned, now);
@@ -564,6 +579,7 @@ impl Worker {
             match change {
                 Change::Assign(partitions) => {
                     let topic_id = self.topic(env);
+                    self.core.joined(self.client.name().as_deref());
                     for at in partitions {
                         self.core.assign(at.clone(), self.now(env)).map_err(say)?;
                         let feed = Feed { at: 0, paused: true, told_end: -1, topic_id };
@@ -849,6 +865,19 @@ impl Worker {
             return Ok(false);
         };
         let (member, generation) = self.client.metadata.ok_or("the consumer has no group")?;
+        let name = self.client.name();
+        match self.core.membership(name.as_deref()) {
+            Standing::Same => {}
+            Standing::Nobody => {
+                self.core.finished(Outcome::Aborted);
+                return Ok(false);
+            }
+            Standing::Another(_) => {
+                self.core.finished(Outcome::Aborted);
+                self.subscribe_anew(env);
+                return Ok(false);
+            }
+        }
         let facts = self.facts(&transaction);
         env.tell(|| format!("{} begins {:?}", self.plan.txn_id, facts.steps));
         if facts.steps.iter().any(|s| !s.ticks.is_empty()) && self.has_lost_something(env) {
@@ -856,6 +885,18 @@ impl Worker {
         }
         self.committer.submit(Job { transaction, member, generation, facts });
         Ok(true)
+    }
+
+    /// Gives up everything, leaves the group and joins it again.
+    fn subscribe_anew(&mut self, env: &mut Env) {
+        env.hit("joined under another name");
+        let all = std::mem::take(&mut self.client.owned);
+        self.give_up(&all, env);
+        self.client.changes.clear();
+        if let Some(id) = self.client.id.take() {
+            env.groups[self.plan.stage].leave(id, env.time);
+        }
+        self.client.state = Membership::Out;
     }
 
     fn facts(&self, transaction: &Transaction) -> Facts {

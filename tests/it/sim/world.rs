@@ -54,6 +54,8 @@ pub(crate) const FAULTS: &[&str] = &[
     "zombie woke after its partitions had moved",
     "idle zombie woke after its partitions had moved",
     "idle zombie ticks",
+    "joined anew without a word",
+    "joined under another name",
     "rebalance in the middle of a batch",
     "rebalance in the middle of a restore",
     "rebalance in the middle of a checkpoint",
@@ -219,6 +221,7 @@ impl World {
                     txn_id: format!("{}-{number}-0", ["visits", "totals"][stage]),
                     // Copies are kept in every third world.
                     standbys: usize::from(seed % 3 == 1),
+                    forgetful: seed % 4 == 2,
                     config: 1,
                     generation: 1,
                     input_partitions: [INPUTS, ROLLUPS][stage],

@@ -117,6 +117,17 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Whether the partitions of a worker are still its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Membership {
+    /// They are, as far as the group goes: who is fenced is told by the commit.
+    Same,
+    /// It is no member at present: nothing must be committed.
+    Nobody,
+    /// It has joined anew, and others may have had these partitions: the worker has none any more.
+    Another(Vec<TopicPartition>),
+}
+
 /// What folding a record came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Folded {
