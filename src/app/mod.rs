@@ -7,7 +7,7 @@
 //! | [`pipeline`] | the roles at work on one cluster |
 //! | [`relay`] | the relay at work: reader, pusher, HTTP |
 //! | [`run`], [`demo`], [`replay`], [`generate`], [`topics`], [`check`] | the commands |
-//! | [`offline`] | the folds without Kafka |
+//! | [`offline`], `recording` | the folds without Kafka, and what files of records hold |
 //! | [`summary`], [`observer`] | what was counted, as a summary and as metrics |
 
 pub mod check;
@@ -19,6 +19,7 @@ pub mod observer;
 pub mod offline;
 pub mod parts;
 pub mod pipeline;
+mod recording;
 pub mod registry;
 pub mod relay;
 pub mod replay;

@@ -2,6 +2,10 @@
 //!
 //! What a flush of a journey partition says is folded by its rollup partition at once. Since no result
 //! of `rollup` depends on how journey partitions interleave, this gives what the workers publish.
+//!
+//! There is one exception: a journey partition that was idle, was left behind by the others for it, and
+//! wakes. What it says then is due at once, and when that was only the order of the flushes tells. Who
+//! has it gives it ([`Offline::in_order`]); flushes then wait for their turn.
 
 use super::parts::Parts;
 use super::summary::{Summary, Totals};
@@ -12,6 +16,7 @@ use crate::model::figures::Flush;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::touchpoint::{OriginRef, TouchpointRef};
 use crate::rollup::{self, Rollup};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Takes the facts in the order in which they are decided; flushes are not among them.
 pub type Sink<'s> = &'s mut dyn FnMut(Fact);
@@ -26,10 +31,22 @@ pub struct Recorded<'a> {
     pub value: &'a [u8],
 }
 
+/// Journey partition and number of a flush.
+pub type FlushName = (i32, u64);
+
+/// Flushes to one rollup partition, in the order in which they came.
+#[derive(Default)]
+struct Turns {
+    next: VecDeque<FlushName>,
+    waiting: BTreeMap<FlushName, Flush>,
+}
+
 /// The whole pipeline behind `touchpoints.canonical`.
 pub struct Offline {
     journeys: Vec<Journey>,
     rollups: Vec<Rollup>,
+    /// By rollup partition, if the order of flushes is known.
+    turns: Option<Vec<Turns>>,
     totals: Totals,
     /// Reused between inputs.
     journey_out: Vec<Output>,
@@ -46,10 +63,38 @@ impl Offline {
         Offline {
             journeys: journeys.collect(),
             rollups: rollups.collect(),
+            turns: None,
             totals: Totals::default(),
             journey_out: Vec::new(),
             rollup_out: Vec::new(),
         }
+    }
+
+    /// Says in which order the flushes came, by rollup partition.
+    pub fn in_order(&mut self, mut order: BTreeMap<i32, Vec<FlushName>>) {
+        let partitions = 0..i32::try_from(self.rollups.len()).expect("partition counts are small");
+        let turns = partitions.map(|partition| Turns {
+            next: order.remove(&partition).unwrap_or_default().into(),
+            waiting: BTreeMap::new(),
+        });
+        self.turns = Some(turns.collect());
+    }
+
+    /// The input is at its end: what is in no order comes last.
+    ///
+    /// # Errors
+    /// The rollup partition, and the flush of which it is known when it came, but that never came.
+    pub fn end_order(&mut self, sink: Sink<'_>) -> Result<(), (i32, FlushName)> {
+        let Some(turns) = self.turns.take() else { return Ok(()) };
+        for (partition, mut turns) in (0..).zip(turns) {
+            if let Some(missing) = turns.next.pop_front() {
+                return Err((partition, missing));
+            }
+            for flush in turns.waiting.values() {
+                self.roll_up(PartitionId::new(partition), flush, sink);
+            }
+        }
+        Ok(())
     }
 
     /// The summary, once the input is at its end ([`Offline::close`] or [`Offline::flush`]).
@@ -112,8 +157,13 @@ impl Offline {
         for partition in 0..self.partitions() {
             let at = usize::try_from(partition).expect("partitions are not negative");
             let number = self.journeys[at].last_side_input() + 1;
-            self.fold(partition, journey::Input::Seal { number }, sink);
+            self.seal(partition, number, sink);
         }
+    }
+
+    /// Has one partition say what it has not said yet.
+    pub fn seal(&mut self, partition: i32, number: u64, sink: Sink<'_>) {
+        self.fold(partition, journey::Input::Seal { number }, sink);
     }
 
     fn fold(&mut self, partition: i32, input: journey::Input<'_>, sink: Sink<'_>) {
@@ -124,7 +174,7 @@ impl Offline {
             for output in out.drain(..) {
                 self.totals.observe_journey(&output);
                 match output {
-                    Output::Fact(Fact::Flush(to, flush)) => self.flushed(to, &flush, sink),
+                    Output::Fact(Fact::Flush(to, flush)) => self.flushed(to, *flush, sink),
                     Output::Fact(fact) => sink(fact),
                     Output::Observation(_) => {}
                 }
@@ -136,7 +186,19 @@ impl Offline {
         self.journey_out = out;
     }
 
-    fn flushed(&mut self, to: PartitionId, flush: &Flush, sink: Sink<'_>) {
+    fn flushed(&mut self, to: PartitionId, flush: Flush, sink: Sink<'_>) {
+        let at = usize::try_from(to.get()).expect("partitions are not negative");
+        let Some(turns) = &mut self.turns else { return self.roll_up(to, &flush, sink) };
+        turns[at].waiting.insert((flush.partition, flush.number), flush);
+        while let Some(turns) = self.turns.as_mut().map(|turns| &mut turns[at])
+            && let Some(flush) = turns.next.front().and_then(|name| turns.waiting.remove(name))
+        {
+            turns.next.pop_front();
+            self.roll_up(to, &flush, sink);
+        }
+    }
+
+    fn roll_up(&mut self, to: PartitionId, flush: &Flush, sink: Sink<'_>) {
         let to = usize::try_from(to.get()).expect("partitions are not negative");
         loop {
             let more =

@@ -102,10 +102,10 @@ impl Pipeline {
         let whole = Role::ALL.iter().all(|role| roles.contains(role));
         let keeps = settings.delivery.mode == DeliveryMode::ExactlyOnce;
         let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| keeps && has(*role));
-        let changelogs: Vec<String> = needed.map(|r| settings.changelog(r.name())).collect();
+        let kept: Vec<String> = needed.flat_map(|r| kept_topics(settings, r)).collect();
         let sources = settings.sources.values().map(|s| s.topic.as_str());
         let ours = own_topics(settings, direct).into_iter();
-        let all = sources.clone().chain(ours).chain(changelogs.iter().map(String::as_str));
+        let all = sources.clone().chain(ours).chain(kept.iter().map(String::as_str));
         // One question for all of them: a start should be quick.
         let ends = ends_of(connection, all)?;
         let source_ends = sources.filter_map(|s| Some((s.to_owned(), ends.get(s)?.clone())));
@@ -199,6 +199,7 @@ impl Pipeline {
         Ok(ExactlyOnce {
             instance: named.unwrap_or_else(host_name),
             changelog: input.map(|_| self.settings.changelog(role.name())),
+            inputs: takes_side_inputs(role).then(|| self.settings.inputs(role.name())),
             identity: Identity {
                 generation: GENERATION,
                 fold_version: match role {
@@ -420,6 +421,17 @@ impl Pipeline {
             false => Health::Ok,
         }
     }
+}
+
+/// Ticks and seals; a rollup task is told everything by its log.
+pub(super) const fn takes_side_inputs(role: Role) -> bool {
+    matches!(role, Role::Journey)
+}
+
+/// Topics beside the state of a role: what is folded again, and what cannot be.
+pub(super) fn kept_topics(settings: &Settings, role: Role) -> Vec<String> {
+    let inputs = takes_side_inputs(role).then(|| settings.inputs(role.name()));
+    [settings.changelog(role.name())].into_iter().chain(inputs).collect()
 }
 
 /// The name of this host, as the kernel has it.

@@ -8,6 +8,10 @@
 //! | of a source (`--source`), recorded or one foreign object a line | through ingest first |
 //! | a bare canonical object | read directly: partition by murmur2 of its key over `--partitions`, offset = line |
 //!
+//! Recordings may hold side inputs and the order of flushes, too (see `recording`): with them and from
+//! the beginning of the state on, what comes out is what `run` published, byte for byte. Then nothing is
+//! sealed at the end that was not sealed in the run.
+//!
 //! There are no bounds of arrival for what is not recorded. Out go one JSON lines file per derived
 //! topic, with the values that `run` publishes, and `summary.json` (its counts: what was measured is
 //! printed, so that two replays of one input are equal to the byte); or, with `--final`, the final form
@@ -16,24 +20,26 @@
 use super::ingest_offline::Ingested;
 use super::offline::{Offline, Recorded};
 use super::parts::Parts;
+use super::recording::{Names, Recording, Use, each_record};
 use super::summary::Summary;
 use crate::clock::Moment;
 use crate::codec::canonical::{Decoded, JsonScratch, decode_json};
 use crate::codec::derived::{Encoding, Produce, encode};
+use crate::codec::inputs::{SideInput, Taken};
 use crate::codec::murmur2::partition_of;
-use crate::codec::recorded::{Line, RecordedLine, parse_line, read_container, write_line};
+use crate::codec::recorded::{Line, RecordedLine, write_line};
 use crate::config::{IngestMode, Settings};
-use crate::engine::Fact;
+use crate::engine::{Fact, Tick};
 use crate::generate::final_form::{FinalCheckouts, FinalForm, FinalSummary};
-use crate::model::ids::{Offset, PartitionId};
+use crate::model::ids::{NextOffset, Offset, PartitionId};
 use crate::model::reject::{FilterReason, Reject, RejectReason};
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
 use compact_str::CompactString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 /// What to replay, and how.
 #[derive(Clone, Debug)]
@@ -61,13 +67,16 @@ const BARE: &str = "input";
 /// If a file cannot be read or written, or its records do not belong together.
 pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary> {
     let since = Moment::now();
-    let first = first_record(&options.inputs)?;
-    let recorded = matches!(first, Some(Line::Recorded(_)));
-    let direct = options.source.is_none() && (!recorded || settings.ingest == IngestMode::Direct);
-    let partitions = match recorded && options.source.is_none() {
-        true => recorded_partitions(&options.inputs)?,
-        false => options.partitions,
+    let names = Names::new(settings);
+    // What goes through ingest first has no side inputs: those are of another log.
+    let recording = match options.source {
+        None => Recording::look(&options.inputs, &names)?,
+        Some(_) => Recording::default(),
     };
+    let direct = options.source.is_none()
+        && (!recording.is_recorded || settings.ingest == IngestMode::Direct);
+    // Of a recording, those count that nothing came to.
+    let partitions = recording.partitions.max(options.partitions);
     let mut parts = Parts::new(settings);
     parts.set_direct(direct);
     let mut run = Replay {
@@ -80,16 +89,17 @@ pub fn replay(settings: &Settings, options: &Options) -> anyhow::Result<Summary>
         scratch: JsonScratch::new(),
         max_bytes: settings.limits.record_bytes,
         line: 0,
+        names,
+        side_inputs: recording.side_inputs,
     };
+    if !recording.order.is_empty() {
+        run.offline.in_order(recording.order);
+    }
     for path in &options.inputs {
         each_record(path, &mut |line| run.take(line))
             .with_context(|| format!("reading {}", path.display()))?;
     }
-    if options.close {
-        run.offline.close(&mut |fact| run.out.fact(fact));
-    } else {
-        run.offline.flush(&mut |fact| run.out.fact(fact));
-    }
+    run.end(options.close)?;
     let summary = run.offline.summary(since.elapsed_secs());
     if !summary.adds_up() {
         bail!("the sum of what became of the events is wrong: {}", summary.to_json());
@@ -106,6 +116,9 @@ struct Replay {
     max_bytes: usize,
     /// Lines taken so far: the offset of a bare one.
     line: i64,
+    names: Names,
+    /// Recorded side inputs that have not been applied, by partition.
+    side_inputs: BTreeMap<i32, VecDeque<SideInput>>,
 }
 
 impl Replay {
@@ -116,11 +129,52 @@ impl Replay {
             return ingest.take(line, self.line - 1, &mut self.offline, &mut |item| out.item(item));
         }
         match line {
-            Ok(Line::Recorded(record)) => self.recorded(&record),
+            Ok(Line::Recorded(record)) => {
+                if self.names.use_of(&record.topic)? == Use::Fold {
+                    self.recorded(&record);
+                }
+            }
             Ok(Line::Bare(value)) => self.bare(&value),
             Err((reject, value)) => self.dead_letter(&reject, value),
         }
         Ok(())
+    }
+
+    /// Applies the recorded side inputs of a partition that were taken before the record at `upto`.
+    fn side_inputs(&mut self, partition: i32, upto: NextOffset) {
+        let out = &mut self.out;
+        let sink = &mut |fact| out.fact(fact);
+        let Some(due) = self.side_inputs.get_mut(&partition) else { return };
+        while let Some(input) = due.pop_front_if(|input| input.next <= upto) {
+            let number = input.number;
+            match input.taken {
+                Taken::Tick { advance } => {
+                    self.offline.tick(partition, Tick { number, advance }, sink);
+                }
+                Taken::Seal => self.offline.seal(partition, number, sink),
+            }
+        }
+    }
+
+    /// The files are at their end.
+    fn end(&mut self, close: bool) -> anyhow::Result<()> {
+        let told = !self.side_inputs.is_empty();
+        for partition in 0..self.offline.partitions() {
+            self.side_inputs(partition, NextOffset::new(i64::MAX));
+        }
+        let out = &mut self.out;
+        let sink = &mut |fact| out.fact(fact);
+        match (close, told) {
+            (true, _) => self.offline.close(sink),
+            (false, false) => self.offline.flush(sink),
+            // Whether and when it was sealed is known.
+            (false, true) => {}
+        }
+        self.offline.end_order(sink).map_err(|(to, (partition, number))| {
+            anyhow::anyhow!(
+                "flush {number} of journey partition {partition} to {to} is recorded, and does not                  follow from the recorded input under this configuration: give all of the input, and                  the side inputs, if there are any"
+            )
+        })
     }
 
     fn bare(&mut self, value: &[u8]) {
@@ -147,6 +201,7 @@ impl Replay {
     }
 
     fn recorded(&mut self, record: &RecordedLine) {
+        self.side_inputs(record.partition.get(), NextOffset::new(record.offset.get()));
         let Some(value) = &record.value else {
             return self.filtered(FilterReason::Tombstone);
         };
@@ -367,77 +422,4 @@ fn final_summary(summary: &Summary) -> FinalSummary {
             recovered: summary.checkouts.recovered,
         },
     }
-}
-
-type Each<'e> = &'e mut dyn FnMut(Result<Line<'_>, (Reject, &[u8])>) -> anyhow::Result<()>;
-
-/// First bytes of an Avro container.
-const CONTAINER: &[u8] = b"Obj\x01";
-
-fn each_record(path: &Path, each: Each<'_>) -> anyhow::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
-    if reader.fill_buf()?.starts_with(CONTAINER) {
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes)?;
-        for line in read_container(&bytes).map_err(|r| anyhow::anyhow!("no container: {r:?}"))? {
-            match line {
-                Ok(line) => each(Ok(line))?,
-                Err(reject) => each(Err((reject, b"")))?,
-            }
-        }
-        return Ok(());
-    }
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.is_empty() {
-            continue;
-        }
-        each(parse_line(text).map_err(|reject| (reject, text)))?;
-    }
-}
-
-/// What the first usable record of the files is: decides how all are read.
-fn first_record(inputs: &[PathBuf]) -> anyhow::Result<Option<Line<'static>>> {
-    let mut found = None;
-    for path in inputs {
-        // Stopping early is said by an error, which is swallowed once something is found.
-        let ended = each_record(path, &mut |line| match line {
-            Ok(Line::Recorded(record)) => {
-                found = Some(Line::Recorded(record));
-                bail!("found")
-            }
-            Ok(Line::Bare(_)) => {
-                found = Some(Line::Bare(Vec::new().into()));
-                bail!("found")
-            }
-            Err(_) => Ok(()),
-        });
-        if found.is_some() {
-            return Ok(found);
-        }
-        ended.with_context(|| format!("reading {}", path.display()))?;
-    }
-    Ok(None)
-}
-
-fn recorded_partitions(inputs: &[PathBuf]) -> anyhow::Result<i32> {
-    let mut highest = 0;
-    for path in inputs {
-        each_record(path, &mut |line| {
-            match line {
-                Ok(Line::Recorded(record)) => highest = highest.max(record.partition.get()),
-                Ok(Line::Bare(_)) => bail!("recorded and bare records do not mix"),
-                Err(_) => {}
-            }
-            Ok(())
-        })
-        .with_context(|| format!("reading {}", path.display()))?;
-    }
-    Ok(highest + 1)
 }

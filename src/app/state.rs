@@ -1,6 +1,6 @@
 //! `state`: what the folds have on the cluster, sealing it, and starting anew.
 
-use super::pipeline::{Pipeline, Role};
+use super::pipeline::{Pipeline, Role, kept_topics};
 use super::topics;
 use crate::config::{DeliveryMode, IngestMode, Settings};
 use crate::kafka::client::Connection;
@@ -111,8 +111,8 @@ pub fn reset(settings: &Settings, dry_run: bool) -> anyhow::Result<String> {
     keeps_state(settings)?;
     let roles = [Role::Journey, Role::Rollup];
     let groups = roles.map(|role| settings.group(role.name()));
-    let mut names = roles.map(|role| settings.changelog(role.name())).to_vec();
-    // Flushes are numbered from the beginning of the state that they are of.
+    // Flushes and side inputs are numbered from the beginning of the state that they are of.
+    let mut names = roles.map(|role| kept_topics(settings, role)).concat();
     names.push(settings.topic(Topic::Rollup).to_owned());
     let text = format!(
         "deletes the committed offsets of {}\ndeletes and creates anew {}\nthe next run reads {} \

@@ -1,5 +1,6 @@
 //! `topics`: what the configuration needs, against what exists.
 
+use super::pipeline::{Role, takes_side_inputs};
 use crate::config::{DeliveryMode, IngestMode, Settings};
 use crate::kafka::client::{self, Connection};
 use crate::kafka::topics::{self, Access, Change, Cleanup, Wanted};
@@ -66,25 +67,33 @@ fn wanted(settings: &Settings, direct_partitions: Option<i32>) -> Vec<Wanted> {
         let copies = Some(set.replication_factor).filter(|n| *n > 0);
         wanted.push(Wanted::ours(&set.name, set.partitions, copies, cleanup, retention));
     }
-    wanted.extend(changelogs(settings, direct_partitions));
+    let (changelogs, inputs) = kept(settings, direct_partitions);
+    wanted.extend(changelogs.into_iter().chain(inputs));
     wanted
 }
 
-/// Topics that keep the state of the folds: as many partitions as their input has.
-fn changelogs(settings: &Settings, direct_partitions: Option<i32>) -> Vec<Wanted> {
+/// Topics beside the folds, with as many partitions as their input has: those that keep state, and
+/// those that tell which side inputs were taken, kept for as long as the canonical topic.
+fn kept(settings: &Settings, direct_partitions: Option<i32>) -> (Vec<Wanted>, Vec<Wanted>) {
     if settings.delivery.mode == DeliveryMode::AtLeastOnce {
-        return Vec::new();
+        return Default::default();
     }
     let of = |topic: Topic| settings.topics.get(&topic);
     let copies = of(Topic::Rollup).map(|t| t.replication_factor).filter(|n| *n > 0);
     let journey = direct_partitions.or(of(Topic::Canonical).map(|t| t.partitions));
     let rollup = of(Topic::Rollup).map(|t| t.partitions);
-    let roles = [("journey", journey), ("rollup", rollup)];
-    let changelog = |(role, partitions): (&str, Option<i32>)| {
-        let name = settings.changelog(role);
-        Some(Wanted::changelog(&name, partitions?, copies))
-    };
-    roles.into_iter().filter_map(changelog).collect()
+    let retention = of(Topic::Canonical).and_then(|t| t.retention).map_or(FOR_EVER, |r| r.as_ms());
+    let (mut changelogs, mut inputs) = (Vec::new(), Vec::new());
+    for (role, partitions) in [(Role::Journey, journey), (Role::Rollup, rollup)] {
+        let Some(partitions) = partitions else { continue };
+        let changelog = settings.changelog(role.name());
+        changelogs.push(Wanted::changelog(&changelog, partitions, copies));
+        if takes_side_inputs(role) {
+            let name = settings.inputs(role.name());
+            inputs.push(Wanted::ours(&name, partitions, copies, Cleanup::Delete, retention));
+        }
+    }
+    (changelogs, inputs)
 }
 
 fn access(settings: &Settings) -> Access {
@@ -99,11 +108,12 @@ fn access(settings: &Settings) -> Access {
         Topic::AlertsActive,
     ];
     let internal = read.iter().map(|t| settings.topic(*t).to_owned()).filter(|n| own.contains(n));
-    let changelogs: Vec<String> =
-        changelogs(settings, Some(1)).into_iter().map(|wanted| wanted.name).collect();
+    let names = |wanted: Vec<Wanted>| wanted.into_iter().map(|wanted| wanted.name);
+    let (changelogs, inputs) = kept(settings, Some(1));
+    let changelogs: Vec<String> = names(changelogs).collect();
     Access {
         reads: sources.chain(internal).chain(changelogs.clone()).collect(),
-        writes: own.iter().cloned().chain(changelogs).collect(),
+        writes: own.iter().cloned().chain(changelogs).chain(names(inputs)).collect(),
         application: settings.app.name.to_string(),
     }
 }

@@ -5,6 +5,7 @@
 //! | [`canonical`] | touchpoints and control records, Avro and JSON |
 //! | [`flush`] | what `journey` sends to `rollup` |
 //! | [`checkpoint`] | state entries and checkpoint records on changelog topics |
+//! | [`inputs`] | side inputs of tasks |
 //! | [`derived`] | facts to records of the derived topics, and back |
 //! | [`recorded`] | lines and containers of recordings |
 //! | [`schemas`] | the schema files of our topics |
@@ -25,6 +26,7 @@ pub mod derived;
 mod encode;
 mod fields;
 pub mod flush;
+pub mod inputs;
 mod json;
 mod leaves;
 pub mod murmur2;

@@ -75,6 +75,11 @@ impl Settings {
         format!("{}.{role}.changelog", self.app.name)
     }
 
+    /// Topic that tells which side inputs a role took: `<app>.<role>.inputs`.
+    pub fn inputs(&self, role: &str) -> String {
+        format!("{}.{role}.inputs", self.app.name)
+    }
+
     /// Fingerprint of everything that the folds see of the configuration.
     pub fn fold_fingerprint(&self) -> u128 {
         let Settings { ingest, time, sessions, checkout, deduplication, identity, .. } = self;

@@ -18,6 +18,8 @@ pub enum Mutation {
     DropsByMode,
     /// A tick is published without the checkpoint that remembers it.
     TickWithoutCheckpoint,
+    /// A tick is in force, and nothing tells of it.
+    TickUnrecorded,
     /// A restore does not wait for the checkpoint that the committed offset names.
     RestoreTooEarly,
     /// A refused offset does not stop the transaction.
@@ -62,13 +64,14 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 26] = [
+    pub const ALL: [Mutation; 27] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
         Mutation::RefoldPublishes,
         Mutation::DropsByMode,
         Mutation::TickWithoutCheckpoint,
+        Mutation::TickUnrecorded,
         Mutation::RestoreTooEarly,
         Mutation::FenceIgnored,
         Mutation::TwoPositions,

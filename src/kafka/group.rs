@@ -66,6 +66,8 @@ pub struct ExactlyOnce {
     pub instance: String,
     /// Topic that keeps the state; `None` for tasks without any.
     pub changelog: Option<String>,
+    /// Topic that tells which side inputs were taken; `None` for tasks that take none.
+    pub inputs: Option<String>,
     /// What the state belongs to.
     pub identity: Identity,
     /// Time between two checkpoints of a partition.
@@ -352,6 +354,7 @@ fn prepare_exactly(
             committer: id.as_str().into(),
             nonce: RandomState::new().hash_one(&id),
             changelog: exactly.changelog.as_deref().map(Into::into),
+            inputs: exactly.inputs.as_deref().map(Into::into),
             identity: exactly.identity.clone(),
             commit_interval: settings.commit_interval,
             checkpoint_interval: exactly.checkpoint_interval,

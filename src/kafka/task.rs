@@ -1,6 +1,7 @@
 //! What a worker runs: tasks, and the records that go in and out of them.
 
 use super::batch::MessageHeaders;
+use crate::codec::inputs::Taken;
 use crate::engine::state::Checkpointed;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::time::{EventTime, Millis};
@@ -135,6 +136,8 @@ pub struct Produced {
     pub replaying: bool,
     /// Set by a task if a reader waits for what it says: it is committed at once.
     pub urgent: bool,
+    /// Set by a task that took a side input: which. Where side inputs are recorded, it must say so.
+    pub side_input: Option<Taken>,
 }
 
 impl Produced {
@@ -143,6 +146,7 @@ impl Produced {
         self.records.clear();
         self.replaying = false;
         self.urgent = false;
+        self.side_input = None;
     }
 
     /// How much is in it, for [`Produced::rewind`].

@@ -4,13 +4,14 @@
 mod alertmanager;
 mod anew;
 mod bad_input;
+mod idle;
 mod killed;
 mod served;
 mod standby;
 pub(crate) mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::{App, Produced, WIDE, touchline};
 use touchline::app::generate::{record, truth_settings};
 use touchline::codec::canonical::Schemas;
@@ -132,23 +133,47 @@ fn by_key(values: impl IntoIterator<Item = String>) -> ByKey {
 }
 
 fn compare_with_replay(app: &App, config: &Path) {
-    let mut lines = Vec::new();
-    for line in app.dump(Topic::Canonical) {
-        write_line(&line, &mut lines);
-    }
-    let (recorded, out) = (app.path("canonical.jsonl"), app.path("replay"));
-    std::fs::write(&recorded, lines).unwrap();
+    let out = replayed(app, config, "canonical", [app.dump(Topic::Canonical)]);
+    compare_with(app, &out);
+}
+
+/// Replays dumps of topics; where the files are that come out.
+fn replayed(
+    app: &App,
+    config: &Path,
+    name: &str,
+    dumps: impl IntoIterator<Item = Vec<RecordedLine>>,
+) -> PathBuf {
+    let out = app.path(&format!("replay-{name}"));
     let replay = ["replay", "--no-close", "--config"].map(Path::new);
-    let files = [config, "--input".as_ref(), &recorded, "--out".as_ref(), &out];
-    touchline(&[replay.as_slice(), &files].concat());
+    let mut arguments: Vec<PathBuf> = replay.map(Path::to_owned).to_vec();
+    arguments.extend([config.to_owned(), "--out".into(), out.clone(), "--input".into()]);
+    for (number, dump) in dumps.into_iter().enumerate() {
+        let mut lines = Vec::new();
+        dump.iter().for_each(|line| write_line(line, &mut lines));
+        let path = app.path(&format!("{name}-{number}.jsonl"));
+        std::fs::write(&path, lines).unwrap();
+        arguments.push(path);
+    }
+    let arguments: Vec<&Path> = arguments.iter().map(PathBuf::as_path).collect();
+    touchline(&arguments);
+    out
+}
+
+/// What a replay says of a topic, by key.
+fn said(out: &Path, topic: Topic) -> ByKey {
+    let path = out.join(format!("{}.jsonl", topic.default_name()));
+    by_key(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned))
+}
+
+/// What was published is what a replay says, byte for byte.
+fn compare_with(app: &App, out: &Path) {
     let topics = [Topic::Sessions, Topic::CheckoutLifecycle, Topic::ChannelStage, Topic::Live];
     for topic in topics {
         let published = app.dump(topic);
         let text = |line: RecordedLine| String::from_utf8(line.value.unwrap()).unwrap();
         let published = by_key(published.into_iter().map(text));
-        let path = out.join(format!("{}.jsonl", topic.default_name()));
-        let replayed = std::fs::read_to_string(path).unwrap();
-        let replayed = by_key(replayed.lines().map(str::to_owned));
+        let replayed = said(out, topic);
         let differing = published.iter().find(|(key, values)| replayed.get(*key) != Some(*values));
         let other = differing.map(|(key, _)| replayed.get(key));
         assert_eq!(differing, None, "{topic:?}: the replay has {other:?}");

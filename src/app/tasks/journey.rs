@@ -5,6 +5,7 @@ use super::decode::{Decoder, Undecoded};
 use crate::app::parts::Parts;
 use crate::codec::canonical::Decoded;
 use crate::codec::derived::Produce;
+use crate::codec::inputs::Taken;
 use crate::engine::state::Checkpointed;
 use crate::engine::{Fact, Fold, Output, Tick};
 use crate::journey::{Input, Journey};
@@ -105,6 +106,7 @@ impl JourneyTask {
         let tick = Tick { number: self.journey.last_side_input() + 1, advance };
         // Time that a worker waited is short: what follows from it need not be cut.
         self.journey.fold(Input::Tick(tick), &mut self.outputs);
+        out.side_input = Some(Taken::Tick { advance });
         self.publish(out);
     }
 }
@@ -168,6 +170,7 @@ impl Task for JourneyTask {
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
         let number = self.journey.last_side_input() + 1;
         self.journey.fold(Input::Seal { number }, &mut self.outputs);
+        out.side_input = Some(Taken::Seal);
         self.publish(out);
         Ok(())
     }

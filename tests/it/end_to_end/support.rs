@@ -142,7 +142,8 @@ impl App {
         self.dump_topic(&self.topic(topic.default_name()))
     }
 
-    fn dump_topic(&self, topic: &str) -> Vec<RecordedLine> {
+    /// The same of any topic.
+    pub(crate) fn dump_topic(&self, topic: &str) -> Vec<RecordedLine> {
         let connection = self.connection();
         let partitions = end_offsets(&connection, topic).unwrap().len();
         let records: Arc<Mutex<BTreeMap<i32, Vec<RecordedLine>>>> = Arc::default();

@@ -27,6 +27,7 @@ fn exactly_once(settings: Settings) -> Settings {
         delivery: Delivery::ExactlyOnce(ExactlyOnce {
             instance: "a".to_owned(),
             changelog: None,
+            inputs: None,
             identity,
             checkpoint_interval: Millis::from_secs(10),
             static_membership: false,

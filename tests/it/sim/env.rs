@@ -15,8 +15,8 @@ pub(crate) struct Step {
     pub(crate) metadata: Metadata,
     /// What the configuration said.
     pub(crate) config: u64,
-    /// Number of a tick, how far it let the clock go, and the position that it was applied at.
-    pub(crate) ticks: Vec<(u64, i64, i64)>,
+    /// Checkpoints of it in the transaction: side inputs taken, and position.
+    pub(crate) checkpoints: Vec<(u64, i64)>,
 }
 
 /// What a transaction is about, beside its records.
@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) steps: Vec<Step>,
     /// Whether it carries a checkpoint.
     pub(crate) has_checkpoint: bool,
+    /// Whether it carries side inputs.
+    pub(crate) has_ticks: bool,
 }
 
 /// How likely faults are, per thousand tries.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use touchline::codec::inputs::Taken;
 use touchline::engine::mutation::Mutation;
 use touchline::engine::state::{Checkpointed, Entry, StateError, decode, encode};
 use touchline::kafka::{OutRecord, Produced, Record, Task, TaskError};
@@ -192,6 +193,7 @@ impl Task for Visits {
         let advance = waited.as_ms() - self.ticked.as_ms();
         self.ticked = waited;
         self.place.side_input += 1;
+        out.side_input = Some(Taken::Tick { advance: Millis::from_ms(advance) });
         self.dirty_place = true;
         let id = format!("{} tick {}", self.partition, self.place.side_input);
         self.advance(self.place.clock + advance, &id, out);

@@ -1,15 +1,16 @@
 //! What should have come out: the uninterrupted fold of what was committed, followed step by step, and
 //! the comparison with what lies in the topics.
 
-use super::broker::{Broker, Entry};
+use super::broker::{Broker, Entry, TxnId};
 use super::env::{Env, Facts, Step};
 use super::folds::{ALERTS, FACTS, REPARTITION, WINDOWS};
 use super::real;
-use super::worker::{INPUTS, Kind, ROLLUPS, changelog};
+use super::worker::{INPUTS, Kind, ROLLUPS, changelog, inputs};
 use super::world::INPUT;
 use std::collections::{BTreeMap, VecDeque};
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use touchline::codec::flush;
+use touchline::codec::inputs::{SideInput, Taken};
 use touchline::engine::state::Entry as StateEntry;
 use touchline::kafka::{Headers, Produced, Record, Task, TopicPartition};
 use touchline::model::ids::{Offset, PartitionId};
@@ -28,6 +29,8 @@ struct Reference {
     next: i64,
     ticks: u64,
     ticked: i64,
+    /// The topic with its side inputs.
+    inputs_at: TopicPartition,
     said: Said,
     inputs: usize,
     /// Of the record at `next`, if some of its parts were published: how many, and the others.
@@ -38,6 +41,7 @@ impl Reference {
     fn new(kind: &Kind, stage: usize, at: TopicPartition) -> Reference {
         let (kind, task) = (kind.clone(), kind.task(stage, at.partition, 1));
         let (next, ticks, ticked) = (0, 0, 0);
+        let inputs_at = TopicPartition { topic: inputs(stage), partition: at.partition };
         Reference {
             kind,
             stage,
@@ -47,6 +51,7 @@ impl Reference {
             next,
             ticks,
             ticked,
+            inputs_at,
             said: Said::new(),
             inputs: 0,
             halfway: None,
@@ -150,7 +155,34 @@ impl Reference {
         state.restored().expect("complete");
     }
 
-    fn follow(&mut self, step: &Step, broker: &Broker) -> Result<(), String> {
+    /// The side inputs that a transaction carries, as they stand in the topic: each once and in order,
+    /// with a checkpoint that remembers it beside it.
+    fn side_inputs(
+        &self,
+        txn: TxnId,
+        step: &Step,
+        broker: &Broker,
+    ) -> Result<VecDeque<SideInput>, String> {
+        let mut found = VecDeque::new();
+        for entry in broker.log(&self.inputs_at).entries.iter().flatten() {
+            if entry.is_marker || entry.txn != Some(txn) {
+                continue;
+            }
+            let value = entry.value.as_deref().unwrap_or_default();
+            let input = SideInput::from_json(value)?;
+            let (number, next) = (input.number, input.next.get());
+            if entry.key.as_deref() != Some(number.to_string().as_bytes()) {
+                return Err(format!("{}: side input {number} has another key", self.inputs_at));
+            }
+            if !step.checkpoints.iter().any(|(upto, at)| *upto >= number && *at == next) {
+                return Err(format!("{}: side input {number} has no checkpoint", self.inputs_at));
+            }
+            found.push_back(input);
+        }
+        Ok(found)
+    }
+
+    fn follow(&mut self, txn: TxnId, step: &Step, broker: &Broker) -> Result<(), String> {
         let at = &step.at;
         if step.next < self.next {
             return Err(format!("{at}: offset {} is committed after {}", step.next, self.next));
@@ -158,15 +190,19 @@ impl Reference {
         if step.config != self.config {
             self.switch(step.config);
         }
-        let mut ticks: VecDeque<_> = step.ticks.iter().filter(|t| t.0 > self.ticks).collect();
+        let mut ticks = self.side_inputs(txn, step, broker)?;
         let log = broker.log(at);
         while self.next <= step.next {
-            while ticks.front().is_some_and(|(_, _, position)| *position <= self.next) {
-                let (number, advance, _) = ticks.pop_front().expect("just seen");
-                if *number != self.ticks + 1 {
-                    return Err(format!("{at}: tick {number} follows {}", self.ticks));
+            while let Some(input) = ticks.pop_front_if(|input| input.next.get() <= self.next) {
+                let (number, next) = (input.number, input.next);
+                if number != self.ticks + 1 || next.get() < self.next {
+                    let (ticks, at_next) = (self.ticks, self.next);
+                    return Err(format!("{at}: tick {number} at {next}: {ticks} at {at_next}"));
                 }
-                self.tick(*advance, broker);
+                let Taken::Tick { advance } = input.taken else {
+                    return Err(format!("{at}: side input {number} is no tick: {:?}", input.taken));
+                };
+                self.tick(advance.as_ms(), broker);
             }
             if self.next == step.next {
                 break;
@@ -186,7 +222,7 @@ impl Reference {
             self.parts(step.metadata.part, &entry, broker)?;
         }
         let said = step.metadata.side_input;
-        if said != self.ticks {
+        if said != self.ticks || !ticks.is_empty() {
             return Err(format!("{at}: tick {said} is committed, {} are known", self.ticks));
         }
         Ok(())
@@ -229,17 +265,46 @@ impl Oracle {
     }
 
     /// A transaction was committed.
-    pub(crate) fn follow(&mut self, facts: &Facts, broker: &Broker) -> Result<(), String> {
+    pub(crate) fn follow(
+        &mut self,
+        txn: TxnId,
+        facts: &Facts,
+        broker: &Broker,
+    ) -> Result<(), String> {
         for step in &facts.steps {
             let reference = self.references.iter_mut().find(|r| r.at == step.at);
-            reference.ok_or("an offset of an unknown partition")?.follow(step, broker)?;
+            reference.ok_or("an offset of an unknown partition")?.follow(txn, step, broker)?;
         }
         Ok(())
     }
 
+    /// The topics of side inputs hold each that was followed once, in order, and nothing else: what
+    /// they hold is all that a replay has.
+    fn check_side_inputs(&self, broker: &Broker) -> Result<usize, String> {
+        let mut checked = 0;
+        for reference in &self.references {
+            let at = &reference.inputs_at;
+            let mut last = 0;
+            for (offset, entry) in broker.committed(at) {
+                let value = entry.value.as_deref().unwrap_or_default();
+                let SideInput { number, .. } = SideInput::from_json(value)?;
+                if number != last + 1 {
+                    return Err(format!("{at} offset {offset}: side input {number} after {last}"));
+                }
+                last = number;
+                checked += 1;
+            }
+            if last != reference.ticks {
+                let all = reference.ticks;
+                return Err(format!("{at} ends with side input {last}, {all} were taken"));
+            }
+        }
+        Ok(checked)
+    }
+
     /// Every output topic holds what was said, record for record and in order per input partition.
     pub(crate) fn check_topics(&self, broker: &Broker) -> Result<usize, String> {
-        let mut checked = 0;
+        let mut checked = self.check_side_inputs(broker)?;
         for stage in 0..2 {
             for topic in writes(stage) {
                 for partition in 0..broker.topics[topic].logs.len() {

@@ -55,6 +55,11 @@ pub(crate) fn changelog(stage: usize) -> Arc<str> {
     ["visits.changelog", "totals.changelog"][stage].into()
 }
 
+/// Name of the topic with the side inputs of a stage.
+pub(crate) fn inputs(stage: usize) -> Arc<str> {
+    ["visits.inputs", "totals.inputs"][stage].into()
+}
+
 impl Kind {
     fn bytes_in_flight(&self, env: &mut Env) -> usize {
         match self {
@@ -88,32 +93,23 @@ impl Kind {
     }
 }
 
-/// Ticks that a task took: number and how far the clock went.
-type Ticks = Arc<Mutex<Vec<(u64, i64)>>>;
-
 struct Factory {
     plan: Plan,
-    ticks: Mutex<BTreeMap<PartitionId, Ticks>>,
     busy: Arc<Mutex<bool>>,
 }
 
 impl TaskFactory for Factory {
     fn create(&self, _: &str, partition: PartitionId) -> Result<Box<dyn Task>, String> {
         let Plan { ref kind, stage, config, .. } = self.plan;
-        let ticks = Ticks::default();
-        self.ticks.lock().expect("one thread").insert(partition, ticks.clone());
         let inner = kind.task(stage, partition, config);
         let busy = self.busy.clone();
-        Ok(Box::new(Watched { inner, ticks, ticked: 0, busy, at_once: kind.at_once(), rest: None }))
+        Ok(Box::new(Watched { inner, busy, at_once: kind.at_once(), rest: None }))
     }
 }
 
-/// A task whose ticks are written down, that waits when it is told to, and that hands over what
-/// follows from a record in parts.
+/// A task that waits when it is told to, and that hands over what follows from a record in parts.
 struct Watched {
     inner: Box<dyn Task>,
-    ticks: Ticks,
-    ticked: i64,
     busy: Arc<Mutex<bool>>,
     at_once: usize,
     /// What follows from the present record and has not been handed over.
@@ -131,7 +127,6 @@ impl Task for Watched {
         if *self.busy.lock().expect("one thread") && !self.has_more() {
             return Err(TaskError::Retry { reason: "the registry is down".to_owned() });
         }
-        self.ticked = 0;
         self.inner.record(record, out)?;
         if out.records.len() > self.at_once {
             self.rest = Some(out.records.drain(self.at_once..).collect());
@@ -149,15 +144,7 @@ impl Task for Watched {
         caught_up: bool,
         out: &mut Produced,
     ) -> Result<(), TaskError> {
-        let before = self.inner.side_inputs();
-        self.inner.idle(waited, caught_up, out)?;
-        let number = self.inner.side_inputs();
-        if number > before {
-            let advance = waited.as_ms() - self.ticked;
-            self.ticked = waited.as_ms();
-            self.ticks.lock().expect("one thread").push((number, advance));
-        }
-        Ok(())
+        self.inner.idle(waited, caught_up, out)
     }
 
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
@@ -284,13 +271,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(plan: Plan, env: &mut Env) -> Worker {
-        let factory =
-            Arc::new(Factory { plan: plan.clone(), ticks: Mutex::default(), busy: Arc::default() });
+        let factory = Arc::new(Factory { plan: plan.clone(), busy: Arc::default() });
         let settings = Settings {
             role: ["visits", "totals"][plan.stage],
             committer: plan.txn_id.as_str().into(),
             nonce: env.time.unsigned_abs(),
             changelog: Some(changelog(plan.stage)),
+            inputs: Some(inputs(plan.stage)),
             identity: Identity {
                 generation: plan.generation,
                 fold_version: 1,
@@ -880,7 +867,7 @@ impl Worker {
         }
         let facts = self.facts(&transaction);
         env.tell(|| format!("{} begins {:?}", self.plan.txn_id, facts.steps));
-        if facts.steps.iter().any(|s| !s.ticks.is_empty()) && self.has_lost_something(env) {
+        if facts.has_ticks && self.has_lost_something(env) {
             env.hit("idle zombie ticks");
         }
         self.committer.submit(Job { transaction, member, generation, facts });
@@ -912,27 +899,17 @@ impl Worker {
             }
         }
         let has_checkpoint = !checkpoints.is_empty();
-        let step = |offset: &OffsetToCommit| {
-            let ticks = self.factory.ticks.lock().expect("one thread");
-            let ticks = ticks.get(&offset.at.partition).cloned().unwrap_or_default();
-            let ticks = ticks.lock().expect("one thread").clone();
-            let none = Vec::new();
-            let known = checkpoints.get(&offset.at.partition).unwrap_or(&none);
-            // Ticks of earlier transactions have no checkpoint here with exactly their number.
-            let placed = ticks.iter().filter_map(|(number, advance)| {
-                let (_, next) = known.iter().find(|(side_input, _)| side_input == number)?;
-                Some((*number, *advance, *next))
-            });
-            Step {
-                at: offset.at.clone(),
-                next: offset.next.get(),
-                metadata: offset.metadata.parse().expect("just written"),
-                config: self.plan.config,
-                ticks: placed.collect(),
-            }
+        let name = inputs(self.plan.stage);
+        let has_ticks = transaction.outputs().iter().any(|record| record.topic == name);
+        let step = |offset: &OffsetToCommit| Step {
+            at: offset.at.clone(),
+            next: offset.next.get(),
+            metadata: offset.metadata.parse().expect("just written"),
+            config: self.plan.config,
+            checkpoints: checkpoints.get(&offset.at.partition).cloned().unwrap_or_default(),
         };
         let steps = transaction.offsets.iter().map(step).collect();
-        Facts { steps, has_checkpoint }
+        Facts { steps, has_checkpoint, has_ticks }
     }
 }
 

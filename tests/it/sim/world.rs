@@ -7,7 +7,7 @@ use super::group::Group;
 use super::oracle::Oracle;
 use super::real::{self, Real};
 use super::rng::Rng;
-use super::worker::{Exit, INPUTS, Kind, Plan, ROLLUPS, Worker, changelog};
+use super::worker::{Exit, INPUTS, Kind, Plan, ROLLUPS, Worker, changelog, inputs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
@@ -199,6 +199,8 @@ impl World {
             (ALERTS, 1),
             (&changelog(0), INPUTS),
             (&changelog(1), ROLLUPS),
+            (&inputs(0), INPUTS),
+            (&inputs(1), ROLLUPS),
         ];
         let real = real::WRITES.iter().flat_map(|topics| topics.iter());
         let real = real.map(|topic| (topic.default_name(), 2));
@@ -559,7 +561,7 @@ impl World {
         for txn in committed {
             let Some(facts) = self.env.facts.get(&txn) else { continue };
             self.env.tell(|| format!("committed {txn}: {:?}", facts.steps));
-            result = result.and_then(|()| self.oracle.follow(facts, &self.env.broker));
+            result = result.and_then(|()| self.oracle.follow(txn, facts, &self.env.broker));
         }
         with_mutation(self.mutation);
         result

@@ -7,11 +7,12 @@ use super::{
     ASK_MOST, Carried, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction,
 };
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, IDENTITY_KEY};
+use crate::codec::inputs::SideInput;
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
 use crate::kafka::task::{OutRecord, TaskError, TopicPartition};
-use crate::model::ids::NextOffset;
+use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use compact_str::format_compact;
 use std::sync::Arc;
@@ -106,7 +107,8 @@ impl Core {
             if sealed {
                 self.commands.push(Command::Pause(slot.at.clone()));
             }
-            if sealed || slot.task.side_inputs() > before {
+            let number = slot.task.side_inputs();
+            if sealed || number > before {
                 slot.must_checkpoint = !Mutation::TickWithoutCheckpoint.is_on();
                 slot.changed = true;
                 slot.moved = true;
@@ -115,6 +117,17 @@ impl Core {
             self.urgent |= out.urgent;
             slot.moved |= !out.records.is_empty();
             self.pending.push(slot.id, out.records.drain(..));
+            let Some(topic) = self.settings.inputs.as_ref().filter(|_| number > before) else {
+                continue;
+            };
+            // The checkpoint follows before anything else is folded, in the same transaction.
+            let (at, next) = (slot.at.clone(), slot.next.expect("it has a position"));
+            let Some(taken) = out.side_input.take() else {
+                let reason = "it took a side input and did not say which";
+                return Err(self.failed(&at, reason.to_owned()));
+            };
+            let record = recorded(topic, at.partition, &SideInput { number, next, taken });
+            self.pending.push(slot.id, Some(record).filter(|_| !Mutation::TickUnrecorded.is_on()));
         }
         Ok(())
     }
@@ -287,6 +300,13 @@ impl Core {
             flight.slots.remove(place);
         }
         Ok(())
+    }
+}
+
+fn recorded(topic: &Arc<str>, partition: PartitionId, input: &SideInput) -> OutRecord {
+    OutRecord {
+        partition: Some(partition),
+        ..OutRecord::new(topic, input.key(), Some(input.to_json()))
     }
 }
 

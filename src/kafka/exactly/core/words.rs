@@ -31,6 +31,8 @@ pub struct Settings {
     pub nonce: u64,
     /// Topic that keeps the state; `None` for tasks without any.
     pub changelog: Option<Arc<str>>,
+    /// Topic that tells which side inputs were taken; `None` for tasks that take none.
+    pub inputs: Option<Arc<str>>,
     /// What the state belongs to.
     pub identity: Identity,
     /// Time between two commits.
