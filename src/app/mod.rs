@@ -8,9 +8,11 @@
 //! | [`relay`] | the relay at work: reader, pusher, HTTP |
 //! | [`run`], [`demo`], [`replay`], [`generate`], [`topics`], [`check`] | the commands |
 //! | [`offline`], `recording` | the folds without Kafka, and what files of records hold |
+//! | `configurations` | what the folds have seen of configurations, in a topic of its own |
 //! | [`summary`], [`observer`] | what was counted, as a summary and as metrics |
 
 pub mod check;
+mod configurations;
 pub mod demo;
 pub mod generate;
 mod ingest_offline;

@@ -4,6 +4,7 @@
 //! once nothing is kept, so a run of all roles is self-contained: it reads the sources from their
 //! configured start, and its internal topics from the end that they had when it began.
 
+use super::configurations;
 use super::ingest_parts::sources;
 use super::observer::{SourceExport, ToMetrics};
 use super::parts::Parts;
@@ -27,7 +28,7 @@ use crate::rollup;
 use crate::telemetry::Metrics;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A role of the pipeline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -83,6 +84,8 @@ pub struct Pipeline {
     relay: Option<Relay>,
     source_ends: Ends,
     exported: SourceExport,
+    /// Why something stopped, once that was looked into.
+    explained: OnceLock<String>,
 }
 
 impl Pipeline {
@@ -102,7 +105,10 @@ impl Pipeline {
         let whole = Role::ALL.iter().all(|role| roles.contains(role));
         let keeps = settings.delivery.mode == DeliveryMode::ExactlyOnce;
         let needed = [Role::Journey, Role::Rollup].into_iter().filter(|role| keeps && has(*role));
-        let kept: Vec<String> = needed.flat_map(|r| kept_topics(settings, r)).collect();
+        let mut kept: Vec<String> = needed.flat_map(|r| kept_topics(settings, r)).collect();
+        if !kept.is_empty() {
+            kept.push(settings.config_topic());
+        }
         let sources = settings.sources.values().map(|s| s.topic.as_str());
         let ours = own_topics(settings, direct).into_iter();
         let all = sources.clone().chain(ours).chain(kept.iter().map(String::as_str));
@@ -111,6 +117,10 @@ impl Pipeline {
         let source_ends = sources.filter_map(|s| Some((s.to_owned(), ends.get(s)?.clone())));
         let source_ends: Ends = source_ends.collect();
         let (tasks, encoding, schemas) = registry::prepare(settings, &metrics)?;
+        if !kept.is_empty() {
+            // Before the first checkpoint under it.
+            configurations::publish(settings, connection)?;
+        }
         let mut pipeline = Pipeline {
             tasks: Arc::new(tasks),
             view: view.clone(),
@@ -121,6 +131,7 @@ impl Pipeline {
             relay: None,
             source_ends,
             exported: SourceExport::default(),
+            explained: OnceLock::new(),
         };
         let alone = whole && !keeps;
         let assignment = if alone { Assignment::Fixed } else { Assignment::Group };
@@ -198,8 +209,8 @@ impl Pipeline {
         let named = self.settings.app.instance.as_deref().map(str::to_owned);
         Ok(ExactlyOnce {
             instance: named.unwrap_or_else(host_name),
-            changelog: input.map(|_| self.settings.changelog(role.name())),
-            inputs: takes_side_inputs(role).then(|| self.settings.inputs(role.name())),
+            changelog: input.as_ref().map(|_| self.settings.changelog(role.name())),
+            inputs: input.map(|_| self.settings.inputs(role.name())),
             identity: Identity {
                 generation: GENERATION,
                 fold_version: match role {
@@ -297,7 +308,11 @@ impl Pipeline {
 
     /// Why something stopped, if it did.
     pub fn failure(&self) -> Option<String> {
-        let workers = self.workers.values().find_map(|w| w.failure().map(|e| e.to_string()));
+        let workers = self.workers.values().find_map(Handle::failure);
+        let workers = workers.map(|error| {
+            let explain = || configurations::explained(&self.settings, &self.connection, &error);
+            self.explained.get_or_init(explain).clone()
+        });
         workers.or_else(|| self.relay.as_ref().and_then(Relay::failure))
     }
 
@@ -423,15 +438,9 @@ impl Pipeline {
     }
 }
 
-/// Ticks and seals; a rollup task is told everything by its log.
-pub(super) const fn takes_side_inputs(role: Role) -> bool {
-    matches!(role, Role::Journey)
-}
-
-/// Topics beside the state of a role: what is folded again, and what cannot be.
-pub(super) fn kept_topics(settings: &Settings, role: Role) -> Vec<String> {
-    let inputs = takes_side_inputs(role).then(|| settings.inputs(role.name()));
-    [settings.changelog(role.name())].into_iter().chain(inputs).collect()
+/// Topics beside the log of a role: its state, and what it took besides.
+pub(super) fn kept_topics(settings: &Settings, role: Role) -> [String; 2] {
+    [settings.changelog(role.name()), settings.inputs(role.name())]
 }
 
 /// The name of this host, as the kernel has it.

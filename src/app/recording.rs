@@ -13,7 +13,7 @@
 use super::offline::FlushName;
 use super::pipeline::Role;
 use crate::codec::flush;
-use crate::codec::inputs::SideInput;
+use crate::codec::inputs::{SideInput, Taken};
 use crate::codec::recorded::{Line, RecordedLine, parse_line, read_container};
 use crate::config::Settings;
 use crate::model::reject::Reject;
@@ -127,6 +127,20 @@ impl Recording {
                 self.partitions = self.partitions.max(partition + 1);
                 let input = SideInput::from_json(value).map_err(anyhow::Error::msg);
                 let input = input.with_context(at)?;
+                if let Taken::Switch { from, to } = &input.taken {
+                    bail!(
+                        "{}: at offset {} of its input {} was switched from configuration {} \
+                         (fold {}) to {} (fold {}), and a replay runs under one: give input that \
+                         ends there, or begins after a `state reset`",
+                        at(),
+                        input.next,
+                        record.topic.trim_end_matches(".inputs"),
+                        from.configuration,
+                        from.fold_version,
+                        to.configuration,
+                        to.fold_version,
+                    );
+                }
                 let of = self.side_inputs.entry(partition).or_default();
                 let (last, from) = of.back().map_or((0, None), |i| (i.number, Some(i.next)));
                 if input.number != last + 1 || Some(input.next) < from {

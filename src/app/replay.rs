@@ -152,6 +152,7 @@ impl Replay {
                     self.offline.tick(partition, Tick { number, advance }, sink);
                 }
                 Taken::Seal => self.offline.seal(partition, number, sink),
+                Taken::Switch { .. } => unreachable!("refused when it was read"),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `state`: what the folds have on the cluster, sealing it, and starting anew.
 
+use super::configurations;
 use super::pipeline::{Pipeline, Role, kept_topics};
 use super::topics;
 use crate::config::{DeliveryMode, IngestMode, Settings};
@@ -8,6 +9,7 @@ use crate::kafka::state::{self, PartitionState};
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// How long sealing may take: everything that is there is read first.
@@ -39,14 +41,35 @@ pub fn show(settings: &Settings) -> anyhow::Result<String> {
     keeps_state(settings)?;
     let connection = Connection::new(settings.kafka.clone());
     let mut text = String::new();
+    let known = configurations::known(settings, &connection)?;
     for role in [Role::Journey, Role::Rollup] {
         let (group, changelog) = (settings.group(role.name()), settings.changelog(role.name()));
         let found = state::inspect(&connection, &group, input(settings, role), &changelog)?;
         for partition in found {
             line(&mut text, role, &partition);
+            differs(&mut text, settings, &known, &partition);
+            text.push('\n');
         }
     }
     Ok(text)
+}
+
+/// What the configuration of a checkpoint differs in from the present one.
+fn differs(
+    text: &mut String,
+    settings: &Settings,
+    known: &BTreeMap<String, String>,
+    of: &PartitionState,
+) {
+    let Some(checkpoint) = &of.checkpoint else { return };
+    if checkpoint.fingerprint == settings.fold_fingerprint() {
+        return;
+    }
+    let differs = match configurations::difference(settings, known, checkpoint.fingerprint) {
+        none if none.is_empty() => "nobody knows in what".to_owned(),
+        some => some,
+    };
+    let _infallible = write!(text, "  of another configuration: {differs}");
 }
 
 fn line(text: &mut String, role: Role, of: &PartitionState) {
@@ -73,7 +96,7 @@ fn line(text: &mut String, role: Role, of: &PartitionState) {
         _ => "",
     };
     let open = if of.open { "  a transaction is open" } else { "" };
-    let _infallible = writeln!(text, "  {} entries, {} bytes{sealed}{open}", of.entries, of.bytes);
+    let _infallible = write!(text, "  {} entries, {} bytes{sealed}{open}", of.entries, of.bytes);
 }
 
 /// Folds what is there and leaves every partition with a checkpoint at its committed offset, so that
@@ -113,6 +136,7 @@ pub fn reset(settings: &Settings, dry_run: bool) -> anyhow::Result<String> {
     let groups = roles.map(|role| settings.group(role.name()));
     // Flushes and side inputs are numbered from the beginning of the state that they are of.
     let mut names = roles.map(|role| kept_topics(settings, role)).concat();
+    names.push(settings.config_topic());
     names.push(settings.topic(Topic::Rollup).to_owned());
     let text = format!(
         "deletes the committed offsets of {}\ndeletes and creates anew {}\nthe next run reads {} \

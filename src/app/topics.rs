@@ -1,6 +1,6 @@
 //! `topics`: what the configuration needs, against what exists.
 
-use super::pipeline::{Role, takes_side_inputs};
+use super::pipeline::Role;
 use crate::config::{DeliveryMode, IngestMode, Settings};
 use crate::kafka::client::{self, Connection};
 use crate::kafka::topics::{self, Access, Change, Cleanup, Wanted};
@@ -72,8 +72,9 @@ fn wanted(settings: &Settings, direct_partitions: Option<i32>) -> Vec<Wanted> {
     wanted
 }
 
-/// Topics beside the folds, with as many partitions as their input has: those that keep state, and
-/// those that tell which side inputs were taken, kept for as long as the canonical topic.
+/// Topics beside the folds, with as many partitions as their input has: those that keep state (and that
+/// of configurations), and those that tell which side inputs were taken, for as long as the canonical
+/// topic is kept.
 fn kept(settings: &Settings, direct_partitions: Option<i32>) -> (Vec<Wanted>, Vec<Wanted>) {
     if settings.delivery.mode == DeliveryMode::AtLeastOnce {
         return Default::default();
@@ -88,11 +89,10 @@ fn kept(settings: &Settings, direct_partitions: Option<i32>) -> (Vec<Wanted>, Ve
         let Some(partitions) = partitions else { continue };
         let changelog = settings.changelog(role.name());
         changelogs.push(Wanted::changelog(&changelog, partitions, copies));
-        if takes_side_inputs(role) {
-            let name = settings.inputs(role.name());
-            inputs.push(Wanted::ours(&name, partitions, copies, Cleanup::Delete, retention));
-        }
+        let name = settings.inputs(role.name());
+        inputs.push(Wanted::ours(&name, partitions, copies, Cleanup::Delete, retention));
     }
+    changelogs.push(Wanted::changelog(&settings.config_topic(), 1, copies));
     (changelogs, inputs)
 }
 

@@ -6,14 +6,18 @@
 //! ```json
 //! {"number":7,"next":1234,"kind":"tick","advance_ms":251}
 //! {"number":8,"next":1300,"kind":"seal"}
+//! {"number":8,"next":1300,"kind":"switch","from":{"fold_version":4,"configuration":"0f…"},"to":{…}}
 //! ```
 //!
 //! `next` is the place in the log: everything below that offset had been folded, and nothing else. With
 //! the log, these records say all that a state and its outputs are made of, and `replay` reads them.
+//! A switch takes no number of its own, as the fold does not see it: it has that of the last tick or
+//! seal before it. The configurations' texts lie in `<app>.config` under their fingerprints.
 //! Deliberately absent: when it happened (the broker's timestamp says so) and who took it.
 
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
+use compact_str::{CompactString, format_compact};
 use serde::{Deserialize, Serialize};
 
 /// What was taken.
@@ -28,12 +32,35 @@ pub enum Taken {
     },
     /// A bounded run ended: what had not been said was said.
     Seal,
+    /// Another version of the fold or another configuration is in force from here on.
+    Switch {
+        /// What was in force.
+        from: InForce,
+        /// What is.
+        to: InForce,
+    },
+}
+
+/// What folds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InForce {
+    /// Version of the fold.
+    pub fold_version: u32,
+    /// Fingerprint of the configuration, as 32 hexadecimal digits.
+    pub configuration: CompactString,
+}
+
+impl InForce {
+    /// A version of a fold under a configuration.
+    pub fn new(fold_version: u32, fingerprint: u128) -> InForce {
+        InForce { fold_version, configuration: format_compact!("{fingerprint:032x}") }
+    }
 }
 
 /// One side input of a task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SideInput {
-    /// Its number within the task, from 1 without gaps.
+    /// Its number within the task, from 1 without gaps; a switch has none of its own.
     pub number: u64,
     /// Where in the log it was taken: before this offset, after everything below.
     pub next: NextOffset,
@@ -78,6 +105,12 @@ mod tests {
         check(
             Taken::Tick { advance: Millis::from_ms(251) },
             r#"{"number":7,"next":1234,"kind":"tick","advance_ms":251}"#,
+        );
+        check(
+            Taken::Switch { from: InForce::new(3, 1), to: InForce::new(4, u128::MAX) },
+            "{\"number\":7,\"next\":1234,\"kind\":\"switch\",\"from\":{\"fold_version\":3,\
+             \"configuration\":\"00000000000000000000000000000001\"},\"to\":{\"fold_version\":4,\
+             \"configuration\":\"ffffffffffffffffffffffffffffffff\"}}",
         );
         check(Taken::Seal, r#"{"number":7,"next":1234,"kind":"seal"}"#);
     }

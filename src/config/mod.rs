@@ -9,6 +9,7 @@
 //! Relative paths in a file are relative to that file, in the environment to the working directory.
 
 mod cross;
+mod folded;
 mod layers;
 pub mod mapping;
 mod node;
@@ -23,6 +24,7 @@ mod taxonomy;
 mod units;
 mod view;
 
+pub use folded::differences;
 pub use problem::{Position, Problem};
 pub use schema::json_schema;
 pub use settings::*;
@@ -122,7 +124,8 @@ fn assemble(
     cross::sources(view, sources_required, &mut problems);
     cross::registry(view, &mut problems);
     cross::limits(view, &mut problems);
-    let settings = settings(view, effective, &mut problems);
+    let mut settings = settings(view, effective, &mut problems);
+    settings.folded = folded::text(&root, &settings.taxonomy, &settings.register);
     if problems.is_empty() { Ok(settings) } else { Err(problems.sorted()) }
 }
 
@@ -179,6 +182,7 @@ fn settings(root: View<'_>, effective: String, problems: &mut Problems) -> Setti
             rollup: workers.get("rollup").integer(),
         },
         effective,
+        folded: String::new(),
     }
 }
 

@@ -57,6 +57,7 @@ pub struct Settings {
     /// Threads.
     pub workers: WorkerSettings,
     pub(super) effective: String,
+    pub(super) folded: String,
 }
 
 impl Settings {
@@ -78,6 +79,16 @@ impl Settings {
     /// Topic that tells which side inputs a role took: `<app>.<role>.inputs`.
     pub fn inputs(&self, role: &str) -> String {
         format!("{}.{role}.inputs", self.app.name)
+    }
+
+    /// Topic that keeps what the folds have seen of configurations, by fingerprint: `<app>.config`.
+    pub fn config_topic(&self) -> String {
+        format!("{}.config", self.app.name)
+    }
+
+    /// What the folds see of the configuration, as YAML.
+    pub fn fold_text(&self) -> &str {
+        &self.folded
     }
 
     /// Fingerprint of everything that the folds see of the configuration.

@@ -42,7 +42,7 @@ fn write(out: &mut String, key: &str, node: &Node, depth: usize, secret: bool) {
 }
 
 /// A value on one line.
-fn flow(node: &Node, secret: bool) -> String {
+pub(super) fn flow(node: &Node, secret: bool) -> String {
     match &node.kind {
         Kind::Null | Kind::Invalid => "~".into(),
         _ if secret => format!("\"{MASK}\""),

@@ -61,6 +61,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A state was written under another configuration, and can only go on under that.
+    #[error("the {role} task of {at} stopped: {reason}")]
+    Configuration {
+        /// Role of the worker.
+        role: String,
+        /// Partition of the task.
+        at: TopicPartition,
+        /// Why.
+        reason: String,
+        /// The configuration of the state.
+        fingerprint: u128,
+    },
     /// A worker broke an invariant.
     #[error("a worker of {role} broke down: {reason}")]
     Panic {

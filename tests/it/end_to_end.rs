@@ -9,6 +9,7 @@ mod killed;
 mod served;
 mod standby;
 pub(crate) mod support;
+mod switched;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -137,13 +138,13 @@ fn compare_with_replay(app: &App, config: &Path) {
     compare_with(app, &out);
 }
 
-/// Replays dumps of topics; where the files are that come out.
-fn replayed(
+/// The arguments that replay dumps of topics, and where the files are that come out.
+fn replay(
     app: &App,
     config: &Path,
     name: &str,
     dumps: impl IntoIterator<Item = Vec<RecordedLine>>,
-) -> PathBuf {
+) -> (Vec<PathBuf>, PathBuf) {
     let out = app.path(&format!("replay-{name}"));
     let replay = ["replay", "--no-close", "--config"].map(Path::new);
     let mut arguments: Vec<PathBuf> = replay.map(Path::to_owned).to_vec();
@@ -155,9 +156,31 @@ fn replayed(
         std::fs::write(&path, lines).unwrap();
         arguments.push(path);
     }
+    (arguments, out)
+}
+
+/// Replays dumps of topics; where the files are that come out.
+fn replayed(
+    app: &App,
+    config: &Path,
+    name: &str,
+    dumps: impl IntoIterator<Item = Vec<RecordedLine>>,
+) -> PathBuf {
+    let (arguments, out) = replay(app, config, name, dumps);
     let arguments: Vec<&Path> = arguments.iter().map(PathBuf::as_path).collect();
     touchline(&arguments);
     out
+}
+
+/// The same, which must fail; what it says.
+fn replayed_fails(
+    app: &App,
+    config: &Path,
+    dumps: impl IntoIterator<Item = Vec<RecordedLine>>,
+) -> String {
+    let (arguments, _) = replay(app, config, "refused", dumps);
+    let words: Vec<&str> = arguments.iter().map(|path| path.to_str().unwrap()).collect();
+    support::fails(&words, config)
 }
 
 /// What a replay says of a topic, by key.

@@ -4,6 +4,7 @@ use super::core::{Identity, Start};
 use super::metadata::{Committed, Metadata};
 use super::pending::SlotId;
 use crate::codec::checkpoint::Checkpoint;
+use crate::codec::inputs::InForce;
 use crate::engine::mutation::Mutation;
 use crate::kafka::task::{Task, TopicPartition};
 use crate::model::ids::NextOffset;
@@ -137,6 +138,8 @@ pub(super) struct Slot {
     pub(super) checkpointed_at: Millis,
     /// A side input was taken, or the slot is about to go: the next transaction carries a checkpoint.
     pub(super) must_checkpoint: bool,
+    /// What was in force before: the next checkpoint is the first under something else.
+    pub(super) switched: Option<InForce>,
     /// Something has changed since the last checkpoint.
     pub(super) changed: bool,
     /// The position moved, or outputs came, since the last transaction was begun.
@@ -165,6 +168,7 @@ impl Slot {
             checkpoint: 0,
             checkpointed_at: now,
             must_checkpoint: false,
+            switched: None,
             changed: false,
             moved: false,
             last_timestamp: -1,
@@ -251,7 +255,7 @@ impl Slot {
         restoring: &Restoring,
         open: bool,
         identity: &Identity,
-    ) -> Result<Restored, String> {
+    ) -> Result<Restored, Unfit> {
         let Restoring { committed, bounds, .. } = restoring;
         let (committed, found) = match (committed, &self.found.checkpoint) {
             // A coordinator may say for a moment that it knows nothing, while the only checkpoint waits
@@ -268,7 +272,7 @@ impl Slot {
         };
         let next = committed.next;
         let Some(metadata) = &committed.metadata else {
-            return Err(format!("offset {next} was committed by somebody else; {RESET}"));
+            return Err(format!("offset {next} was committed by somebody else; {RESET}").into());
         };
         let Some(found) = found else { return Ok(Restored::NotYet) };
         let behind = metadata.checkpoint > found.number || metadata.side_input > found.side_input;
@@ -283,7 +287,7 @@ impl Slot {
         let state = self.task.state().expect("a task that is restored has state");
         fits(found, committed, *bounds, metadata, identity)?;
         if self.found.is_of_another_changelog() {
-            return Err(ANOTHER.to_owned());
+            return Err(ANOTHER.to_owned().into());
         }
         state.restored().map_err(|e| e.to_string())?;
         self.commit = metadata.commit;
@@ -297,7 +301,21 @@ impl Slot {
         let is_new = (found.fold_version, found.fingerprint)
             != (identity.fold_version, identity.fingerprint);
         self.must_checkpoint = is_new && !Mutation::SwitchWithoutCheckpoint.is_on();
+        self.switched = is_new.then(|| InForce::new(found.fold_version, found.fingerprint));
         Ok(Restored::From(Start::At(found.next)))
+    }
+}
+
+/// Why a state cannot be used.
+pub(super) struct Unfit {
+    pub(super) reason: String,
+    /// The configuration that it needs, if that is why.
+    pub(super) written_under: Option<u128>,
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Unfit {
+        Unfit { reason, written_under: None }
     }
 }
 
@@ -316,7 +334,7 @@ fn fits(
     bounds: Bounds,
     metadata: &Metadata,
     identity: &Identity,
-) -> Result<(), String> {
+) -> Result<(), Unfit> {
     let (k, c) = (found.next, committed.next);
     let Bounds { low, high } = bounds;
     if found.generation != metadata.generation || found.generation != identity.generation {
@@ -324,39 +342,45 @@ fn fits(
             "its checkpoint is of generation {}, its committed offset of {}, and this application \
              is at {}; {RESET}",
             found.generation, metadata.generation, identity.generation,
-        ));
+        )
+        .into());
     }
     if found.input_partitions != identity.input_partitions {
         return Err(format!(
             "the input had {} partitions when the state was written and has {} now: keys are in \
              other partitions; {RESET}",
             found.input_partitions, identity.input_partitions,
-        ));
+        )
+        .into());
     }
     if c < k {
         return Err(format!(
             "offset {c} is committed, but the state contains everything below {k}; {RESET}"
-        ));
+        )
+        .into());
     }
     if k < low && !Mutation::GapIgnored.is_on() {
         return Err(format!(
             "the input from offset {k} on is needed, and its oldest record is {low}; {RESET}"
-        ));
+        )
+        .into());
     }
     if c > high {
         return Err(format!(
             "offset {c} is committed, but the input ends at {high}: it was truncated or created \
              anew; {RESET}"
-        ));
+        )
+        .into());
     }
     let same =
         (found.fold_version, found.fingerprint) == (identity.fold_version, identity.fingerprint);
     if !same && (k != c || metadata.part > 0) && !Mutation::SwitchInRefold.is_on() {
-        return Err(format!(
+        let reason = format!(
             "it was written by version {} of the fold under configuration {:032x}, this is version \
              {} under {:032x}, and offsets {k} to {c} have to be folded again as before; {SEAL}",
             found.fold_version, found.fingerprint, identity.fold_version, identity.fingerprint,
-        ));
+        );
+        return Err(Unfit { reason, written_under: Some(found.fingerprint) });
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::world::INPUT;
 use std::collections::{BTreeMap, VecDeque};
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use touchline::codec::flush;
-use touchline::codec::inputs::{SideInput, Taken};
+use touchline::codec::inputs::{InForce, SideInput, Taken};
 use touchline::engine::state::Entry as StateEntry;
 use touchline::kafka::{Headers, Produced, Record, Task, TopicPartition};
 use touchline::model::ids::{Offset, PartitionId};
@@ -187,22 +187,26 @@ impl Reference {
         if step.next < self.next {
             return Err(format!("{at}: offset {} is committed after {}", step.next, self.next));
         }
-        if step.config != self.config {
-            self.switch(step.config);
-        }
         let mut ticks = self.side_inputs(txn, step, broker)?;
         let log = broker.log(at);
         while self.next <= step.next {
             while let Some(input) = ticks.pop_front_if(|input| input.next.get() <= self.next) {
                 let (number, next) = (input.number, input.next);
-                if number != self.ticks + 1 || next.get() < self.next {
+                let is_switch = matches!(input.taken, Taken::Switch { .. });
+                if number != self.ticks + u64::from(!is_switch) || next.get() < self.next {
                     let (ticks, at_next) = (self.ticks, self.next);
-                    return Err(format!("{at}: tick {number} at {next}: {ticks} at {at_next}"));
+                    return Err(format!("{at}: {input:?}, but {ticks} are known at {at_next}"));
                 }
-                let Taken::Tick { advance } = input.taken else {
-                    return Err(format!("{at}: side input {number} is no tick: {:?}", input.taken));
-                };
-                self.tick(advance.as_ms(), broker);
+                match input.taken {
+                    Taken::Tick { advance } => self.tick(advance.as_ms(), broker),
+                    Taken::Switch { from, to } if from == in_force(self.config) => {
+                        self.switch(3 - self.config);
+                        if to != in_force(self.config) {
+                            return Err(format!("{at}: switched to {to:?}"));
+                        }
+                    }
+                    other => return Err(format!("{at}: under {}: {other:?}", self.config)),
+                }
             }
             if self.next == step.next {
                 break;
@@ -222,11 +226,20 @@ impl Reference {
             self.parts(step.metadata.part, &entry, broker)?;
         }
         let said = step.metadata.side_input;
+        if step.config != self.config {
+            let (was, is) = (self.config, step.config);
+            return Err(format!("{at}: folded under {is}, recorded is {was}"));
+        }
         if said != self.ticks || !ticks.is_empty() {
             return Err(format!("{at}: tick {said} is committed, {} are known", self.ticks));
         }
         Ok(())
     }
+}
+
+/// What a worker says that folds under a configuration.
+fn in_force(config: u64) -> InForce {
+    InForce::new(1, u128::from(config))
 }
 
 fn entries(task: &mut dyn Task) -> Vec<StateEntry> {
@@ -287,8 +300,8 @@ impl Oracle {
             let mut last = 0;
             for (offset, entry) in broker.committed(at) {
                 let value = entry.value.as_deref().unwrap_or_default();
-                let SideInput { number, .. } = SideInput::from_json(value)?;
-                if number != last + 1 {
+                let SideInput { number, taken, .. } = SideInput::from_json(value)?;
+                if number != last + u64::from(!matches!(taken, Taken::Switch { .. })) {
                     return Err(format!("{at} offset {offset}: side input {number} after {last}"));
                 }
                 last = number;

@@ -7,7 +7,7 @@ use super::{
     ASK_MOST, Carried, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction,
 };
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, IDENTITY_KEY};
-use crate::codec::inputs::SideInput;
+use crate::codec::inputs::{InForce, SideInput, Taken};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
@@ -161,6 +161,13 @@ impl Core {
         let Some(state) = slot.task.state() else { return };
         slot.checkpoint += 1;
         state.take_dirty(&mut self.entries);
+        let inputs = self.settings.inputs.as_ref();
+        if let Some((topic, from)) = inputs.zip(slot.switched.take()) {
+            let to = InForce::new(identity.fold_version, identity.fingerprint);
+            let taken = Taken::Switch { from, to };
+            let input = SideInput { number: side_input, next, taken };
+            self.pending.push(slot.id, [recorded(topic, slot.at.partition, &input)]);
+        }
         let first = slot.checkpoint == 1;
         if first {
             let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());

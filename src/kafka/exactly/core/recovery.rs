@@ -1,7 +1,7 @@
 //! From a committed offset and a changelog to a task that folds.
 
 use super::super::metadata::Committed;
-use super::super::slot::{Bounds, Phase, Restored, Restoring};
+use super::super::slot::{Bounds, Phase, Restored, Restoring, Unfit};
 use super::standby::take_entry;
 use super::{ASK_EVERY, ASK_MOST, Command, Core};
 use crate::kafka::error::Error;
@@ -155,7 +155,11 @@ impl Core {
                               `touchline state reset` starts anew";
                 return Err(self.failed(at, reason.to_owned()));
             }
-            Err(reason) => return Err(self.failed(at, reason)),
+            Err(Unfit { reason, written_under: None }) => return Err(self.failed(at, reason)),
+            Err(Unfit { reason, written_under: Some(fingerprint) }) => {
+                let role = self.settings.role.to_owned();
+                return Err(Error::Configuration { role, at: at.clone(), reason, fingerprint });
+            }
         }
         slot.phase = Phase::Restoring(restoring);
         Ok(())
