@@ -5,7 +5,7 @@ use super::pipeline::{Pipeline, Role, kept_topics};
 use super::topics;
 use crate::config::{DeliveryMode, IngestMode, Settings};
 use crate::kafka::client::Connection;
-use crate::kafka::state::{self, PartitionState};
+use crate::kafka::state::{self, PartitionState, Suspect};
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
@@ -46,7 +46,7 @@ pub fn show(settings: &Settings) -> anyhow::Result<String> {
         let (group, changelog) = (settings.group(role.name()), settings.changelog(role.name()));
         let found = state::inspect(&connection, &group, input(settings, role), &changelog)?;
         for partition in found {
-            line(&mut text, role, &partition);
+            line(&mut text, settings, role, &partition);
             differs(&mut text, settings, &known, &partition);
             text.push('\n');
         }
@@ -72,7 +72,38 @@ fn differs(
     let _infallible = write!(text, "  of another configuration: {differs}");
 }
 
-fn line(text: &mut String, role: Role, of: &PartitionState) {
+/// Whose transactions keep readers waiting.
+fn open(settings: &Settings, role: Role, of: &PartitionState) -> String {
+    let mut text = String::new();
+    if of.open_input {
+        let direct = settings.ingest == IngestMode::Direct;
+        let _infallible = match role {
+            Role::Journey if direct => write!(text, "  a transaction is open on the input"),
+            _ => {
+                let before = if role == Role::Journey { Role::Ingest } else { Role::Journey };
+                let group = settings.group(before.name());
+                write!(text, "  a transaction is open on the input, of one of {group}-…")
+            }
+        };
+    }
+    if !of.open_changelog {
+        return text;
+    }
+    let who = |suspect: &Suspect| {
+        let is = match (suspect.owns, suspect.is_member) {
+            (true, _) => "has the partition",
+            (false, true) => "committed last, has lost the partition",
+            (false, false) => "committed last, is no member of the group any more",
+        };
+        format!("{} ({is})", suspect.id)
+    };
+    let all: Vec<String> = of.suspects.iter().map(who).collect();
+    let of = if all.is_empty() { "somebody unknown".to_owned() } else { all.join(" or ") };
+    let _infallible = write!(text, "  a transaction is open, of {of}");
+    text
+}
+
+fn line(text: &mut String, settings: &Settings, role: Role, of: &PartitionState) {
     let (name, partition, (low, end)) = (role.name(), of.partition, of.input);
     let _infallible = write!(text, "{name}/{partition}  input {low}..{end}");
     let _infallible = match &of.committed {
@@ -95,7 +126,7 @@ fn line(text: &mut String, role: Role, of: &PartitionState) {
         (Some(committed), Some(checkpoint)) if committed.next == checkpoint.next => "  sealed",
         _ => "",
     };
-    let open = if of.open { "  a transaction is open" } else { "" };
+    let open = open(settings, role, of);
     let _infallible = write!(text, "  {} entries, {} bytes{sealed}{open}", of.entries, of.bytes);
 }
 

@@ -2,13 +2,17 @@
 //! starting anew.
 //!
 //! Everything is read as a reader of committed records sees it. Which transactions are open cannot be
-//! asked through the client; what can be seen is that a topic goes on behind its last stable offset.
+//! asked through the client. What can be seen is that a topic goes on behind its last stable offset; and
+//! whose transaction that is in the changelog can only be of who owns the partition, or of who committed
+//! last for it. Both say who they are.
 
-use super::client::{ASK_TIMEOUT, Connection, Quiet, committed, create};
+use super::client::{ASK_TIMEOUT, Connection, Quiet, create};
 use super::error::Error;
+use super::exactly::heir::{Seen, look};
 use super::exactly::metadata::Committed;
 use super::reader::{Go, Tail, Tailed};
 use super::start::{Source, Start};
+use super::task::TopicPartition;
 use super::topics::{options, wait};
 use crate::clock::Moment;
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, IDENTITY_KEY, Unframer};
@@ -35,8 +39,39 @@ pub struct PartitionState {
     pub bytes: usize,
     /// Oldest offset of the input, and the end of what is committed of it.
     pub input: (NextOffset, NextOffset),
-    /// True if the input or the changelog goes on behind what is committed: a transaction is open.
-    pub open: bool,
+    /// True if the input goes on behind what is committed: whoever writes it has a transaction open.
+    pub open_input: bool,
+    /// True if the changelog does: a worker of the role has a transaction open.
+    pub open_changelog: bool,
+    /// Whose that can be.
+    pub suspects: Vec<Suspect>,
+}
+
+/// A worker that may have a transaction open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Suspect {
+    /// Its transactional id.
+    pub id: String,
+    /// True if the group has given it the partition.
+    pub owns: bool,
+    /// True if it is a member of the group; else it is dead, or was away for too long.
+    pub is_member: bool,
+}
+
+/// Who owns a partition, and who committed last for it.
+fn suspects(seen: &Seen, at: &TopicPartition) -> Vec<Suspect> {
+    let mut found: Vec<Suspect> = Vec::new();
+    let owners = seen.members.iter().filter(|(_, owned)| owned.contains(at));
+    let ids = owners.map(|(id, _)| id.as_str());
+    let committed = seen.committed.get(at).and_then(|c| c.metadata.as_ref());
+    for id in ids.chain(committed.map(|metadata| metadata.committer.as_str())) {
+        if found.iter().all(|suspect| suspect.id != id) {
+            let owned = seen.members.get(id);
+            let owns = owned.is_some_and(|owned| owned.contains(at));
+            found.push(Suspect { id: id.to_owned(), owns, is_member: owned.is_some() });
+        }
+    }
+    found
 }
 
 #[derive(Default)]
@@ -58,25 +93,29 @@ pub fn inspect(
     changelog: &str,
 ) -> Result<Vec<PartitionState>, Error> {
     let mut found = read(connection, changelog)?;
-    let committed = committed(connection, group, input)?;
     let (asker, all) = (connection.asker()?, connection.uncommitted_asker()?);
     let count = asker.partitions(input)?;
+    let named = (0..count).map(|p| TopicPartition::new(input, PartitionId::new(p)));
+    let seen = look(connection, group, &named.collect::<Vec<_>>())?;
     (0..count)
         .map(PartitionId::new)
         .map(|partition| {
             let (low, stable) = asker.bounds(input, partition)?;
-            let mut open = all.bounds(input, partition)?.1 > stable;
+            let open_input = all.bounds(input, partition)?.1 > stable;
             let kept = asker.bounds(changelog, partition)?.1;
-            open |= all.bounds(changelog, partition)?.1 > kept;
+            let open_changelog = all.bounds(changelog, partition)?.1 > kept;
+            let at = TopicPartition::new(input, partition);
             let keys = found.keys.remove(&partition).unwrap_or_default();
             Ok(PartitionState {
                 partition,
-                committed: committed.get(&partition).cloned(),
+                committed: seen.committed.get(&at).cloned(),
                 checkpoint: found.checkpoints.remove(&partition),
                 entries: keys.len(),
                 bytes: keys.iter().map(|(key, value)| key.len() + value).sum(),
                 input: (NextOffset::new(low), stable),
-                open,
+                open_input,
+                open_changelog,
+                suspects: if open_changelog { suspects(&seen, &at) } else { Vec::new() },
             })
         })
         .collect()

@@ -240,6 +240,7 @@ mod real {
     use touchline::clock::Moment;
     use touchline::kafka::client::end_offsets;
     use touchline::kafka::exactly::heir::end_orphaned;
+    use touchline::kafka::state::{PartitionState, Suspect, inspect};
     use touchline::kafka::topics::{Change, Cleanup, Wanted, apply, describe, existing, plan};
     use touchline::kafka::writer::Writer;
     use touchline::kafka::{Connection, OutRecord, Source, Start, TopicPartition};
@@ -372,6 +373,60 @@ mod real {
         assert_eq!(heir("orphan-b-0"), ["orphan-a-0"]);
         wait_for(4);
         assert!(dead.commit_transaction(most).is_err());
+    }
+
+    #[test]
+    fn whose_transaction_is_open_is_told_as_far_as_it_can_be() {
+        let (broker, connection) = broker(&[("whose.in", 2), ("whose.changelog", 2)]);
+        let client = |name: &str, value: &str| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", broker.bootstrap()).set(name, value);
+            config
+        };
+        let most = Duration::from_secs(30);
+        let mut config = client("transactional.id", "whose-a-0");
+        let worker: BaseProducer = config.set("transaction.timeout.ms", "600000").create().unwrap();
+        worker.init_transactions(most).unwrap();
+        let mut config = client("group.id", "whose");
+        config.set("client.id", "whose-a-0").set("session.timeout.ms", "45000");
+        let member: BaseConsumer = config.create().unwrap();
+        let group = member.group_metadata().unwrap();
+        let offsets = || {
+            worker.begin_transaction().unwrap();
+            let mut offsets = TopicPartitionList::new();
+            let mut offset = offsets.add_partition("whose.in", 0);
+            offset.set_offset(Offset::Offset(0)).unwrap();
+            offset.set_metadata("tl2 1 1 0 0 0 - whose-a-0");
+            worker.send_offsets_to_transaction(&offsets, &group, most).unwrap();
+        };
+        offsets();
+        worker.commit_transaction(most).unwrap();
+        let state = || inspect(&connection, "whose", "whose.in", "whose.changelog").unwrap();
+        let open = |state: &[PartitionState]| -> Vec<_> {
+            state.iter().map(|p| (p.open_input, p.open_changelog, p.suspects.clone())).collect()
+        };
+        let nothing = (false, false, Vec::new());
+        assert_eq!(open(&state()), [nothing.clone(), nothing.clone()]);
+        // Offsets of the open transaction keep those who ask for stable ones waiting, not us.
+        offsets();
+        let record = BaseRecord::<str, str>::to("whose.changelog").partition(0);
+        worker.send(record.key("k").payload("v")).unwrap();
+        worker.flush(most).unwrap();
+        let suspect = |owns, is_member| Suspect { id: "whose-a-0".to_owned(), owns, is_member };
+        let dead = (false, true, vec![suspect(false, false)]);
+        assert_eq!(open(&state()), [dead, nothing.clone()]);
+        member.subscribe(&["whose.in"]).unwrap();
+        let since = Moment::now();
+        while member.assignment().unwrap().count() == 0 {
+            member.poll(Duration::from_millis(100));
+            assert!(since.elapsed_secs() < 60.0, "{}", broker.log());
+        }
+        let owner = (false, true, vec![suspect(true, true)]);
+        assert_eq!(open(&state()), [owner, nothing.clone()]);
+        worker.abort_transaction(most).unwrap();
+        while open(&state()) != [nothing.clone(), nothing.clone()] {
+            assert!(since.elapsed_secs() < 90.0, "{}", broker.log());
+        }
     }
 
     #[test]

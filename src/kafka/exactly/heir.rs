@@ -8,10 +8,70 @@
 
 use crate::kafka::client::{ASK_TIMEOUT, Connection, Quiet, committed_at, create, list_of};
 use crate::kafka::error::Error;
+use crate::kafka::exactly::metadata::Committed;
 use crate::kafka::task::TopicPartition;
+use crate::model::ids::PartitionId;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a group's coordinator says of its members and offsets.
+#[derive(Debug)]
+pub(in crate::kafka) struct Seen {
+    /// As committed now, whatever is under way.
+    pub(in crate::kafka) committed: BTreeMap<TopicPartition, Committed>,
+    /// Partitions by the name of the member that has them; the name is its transactional id.
+    pub(in crate::kafka) members: BTreeMap<String, BTreeSet<TopicPartition>>,
+}
+
+/// Asks for the members of `group` and what it has committed for `partitions`.
+pub(in crate::kafka) fn look(
+    connection: &Connection,
+    group: &str,
+    partitions: &[TopicPartition],
+) -> Result<Seen, Error> {
+    let mut config = connection.consumer(group);
+    // What is committed now: a stable answer waits for the very transactions that are of interest.
+    config.set("isolation.level", "read_uncommitted");
+    let consumer: BaseConsumer<Quiet> = create(&config)?;
+    let asking = |e| Error::broker(format!("asking for the offsets of group {group}"), e);
+    let found = consumer.committed_offsets(list_of(partitions), ASK_TIMEOUT).map_err(asking)?;
+    let committed = found.elements().into_iter().filter_map(|e| {
+        let at = TopicPartition::new(e.topic(), PartitionId::new(e.partition()));
+        Some((at, committed_at(&e)?))
+    });
+    let committed = committed.collect();
+    let asking = |e| Error::broker(format!("asking for the members of group {group}"), e);
+    let groups = consumer.fetch_group_list(Some(group), ASK_TIMEOUT).map_err(asking)?;
+    let known = groups.groups().iter().find(|known| known.name() == group);
+    let members = known.into_iter().flat_map(|known| known.members()).map(|member| {
+        let owned = member.assignment().and_then(assigned).unwrap_or_default();
+        (member.client_id().to_owned(), owned)
+    });
+    Ok(Seen { committed, members: members.collect() })
+}
+
+/// Reads what the group's protocol says that a member was given; `None` if it says something else.
+fn assigned(mut bytes: &[u8]) -> Option<BTreeSet<TopicPartition>> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, rest) = bytes.split_first_chunk::<N>()?;
+        *bytes = rest;
+        Some(*head)
+    }
+    let _version = take::<2>(&mut bytes)?;
+    let mut found = BTreeSet::new();
+    for _ in 0..i32::from_be_bytes(take(&mut bytes)?) {
+        let length = usize::try_from(i16::from_be_bytes(take(&mut bytes)?)).ok()?;
+        let (topic, rest) = bytes.split_at_checked(length)?;
+        let topic = std::str::from_utf8(topic).ok()?;
+        bytes = rest;
+        for _ in 0..i32::from_be_bytes(take(&mut bytes)?) {
+            let partition = PartitionId::new(i32::from_be_bytes(take(&mut bytes)?));
+            found.insert(TopicPartition::new(topic, partition));
+        }
+    }
+    Some(found)
+}
 
 /// Ends what dead workers of `group` left open that owned one of `partitions`, and tells their
 /// transactional ids; `me` is the id of the worker that owns them now.
@@ -24,26 +84,10 @@ pub fn end_orphaned(
     me: &str,
     partitions: &[TopicPartition],
 ) -> Result<Vec<String>, Error> {
-    let mut config = connection.consumer(group);
-    // What is committed now: a stable answer waits for the very transactions that are to be ended.
-    config.set("isolation.level", "read_uncommitted");
-    let consumer: BaseConsumer<Quiet> = create(&config)?;
-    let asking = |e| Error::broker(format!("asking for the offsets of group {group}"), e);
-    let found = consumer.committed_offsets(list_of(partitions), ASK_TIMEOUT).map_err(asking)?;
-    let owners = found.elements().into_iter().filter_map(|e| committed_at(&e)?.metadata);
+    let seen = look(connection, group, partitions)?;
+    let owners = seen.committed.into_values().filter_map(|committed| committed.metadata);
     let mut orphaned: BTreeSet<String> = owners.map(|m| m.committer.into()).collect();
-    orphaned.remove(me);
-    if orphaned.is_empty() {
-        return Ok(Vec::new());
-    }
-    let asking = |e| Error::broker(format!("asking for the members of group {group}"), e);
-    let groups = consumer.fetch_group_list(Some(group), ASK_TIMEOUT).map_err(asking)?;
-    let Some(known) = groups.groups().iter().find(|known| known.name() == group) else {
-        return Ok(Vec::new());
-    };
-    for member in known.members() {
-        orphaned.remove(member.client_id());
-    }
+    orphaned.retain(|id| id != me && !seen.members.contains_key(id));
     for id in &orphaned {
         let producer: BaseProducer<Quiet> = create(&connection.transactional(id, 0))?;
         let ending = |e| Error::broker(format!("ending what {id} left open"), e);
@@ -74,5 +118,23 @@ pub(super) fn end_orphaned_meanwhile(
     };
     if let Err(error) = std::thread::Builder::new().name("heir".to_owned()).spawn(run) {
         tracing::warn!(%error, "transactions of the dead are left to time out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_are_read_and_what_is_none_is_not() {
+        let mut bytes = vec![0, 1, 0, 0, 0, 1, 0, 2, b'i', b'n', 0, 0, 0, 2];
+        bytes.extend([0, 0, 0, 0, 0, 0, 0, 7]);
+        let at = |p| TopicPartition::new("in", PartitionId::new(p));
+        assert_eq!(assigned(&bytes), Some(BTreeSet::from([at(0), at(7)])));
+        for cut in 0..bytes.len() {
+            assert_eq!(assigned(&bytes[..cut]), None, "{cut}");
+        }
+        assert_eq!(assigned(&[0, 1, 0, 0, 0, 0, 9, 9]), Some(BTreeSet::new()));
+        assert_eq!(assigned(&[0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0]), None);
     }
 }
