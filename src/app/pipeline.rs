@@ -422,7 +422,8 @@ impl Pipeline {
             let (role, progress) = (handle.role(), handle.progress());
             let owned = progress.values().filter(|p| p.owned).count();
             if owned == 0 {
-                return Health::Not(format!("{role}: no partition is assigned yet"));
+                let why = handle.health().complaint.map_or(String::new(), |c| format!(" ({c})"));
+                return Health::Not(format!("{role}: no partition is assigned yet{why}"));
             }
             let restoring = progress.values().filter(|p| p.owned && p.restoring).count();
             if restoring > 0 {

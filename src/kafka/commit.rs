@@ -27,6 +27,28 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+/// Between two tries of a commit that is waited for.
+const COMMIT_AGAIN: Duration = Duration::from_millis(100);
+
+/// True for what a coordinator says, or its absence, while it moves or comes back. The client does not
+/// repeat a commit that somebody waits for.
+fn passes(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::WaitingForCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::RequestTimedOut
+                | Code::OperationTimedOut
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+        )
+    )
+}
+
 /// What one round of a worker has to publish.
 #[derive(Default, Debug)]
 pub(super) struct Step {
@@ -60,8 +82,8 @@ pub(super) trait CommitStep {
     /// True if every step that was handed over is done.
     fn is_idle(&self) -> bool;
 
-    /// Commits what is done and waits for it.
-    fn commit_now(&mut self, consumer: &BatchConsumer) -> Result<(), Error>;
+    /// Commits what is done and waits for it; a coordinator that is not there is asked again `within`.
+    fn commit_now(&mut self, consumer: &BatchConsumer, within: Millis) -> Result<(), Error>;
 
     /// Forgets positions of partitions that belong to somebody else now.
     fn forget(&mut self, partitions: &[TopicPartition]);
@@ -260,10 +282,20 @@ impl CommitStep for AckedCommit {
         self.flight().open.is_empty()
     }
 
-    fn commit_now(&mut self, consumer: &BatchConsumer) -> Result<(), Error> {
-        match self.commit(consumer, CommitMode::Sync) {
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
-            Err(error) => Err(Error::broker("committing offsets", error)),
+    fn commit_now(&mut self, consumer: &BatchConsumer, within: Millis) -> Result<(), Error> {
+        let since = Moment::now();
+        loop {
+            let error = match self.commit(consumer, CommitMode::Sync) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if !passes(&error) || since.elapsed() > within {
+                return Err(Error::broker("committing offsets", error));
+            }
+            tracing::debug!(%error, "offsets are committed again");
+            self.producer.poll(COMMIT_AGAIN);
         }
     }
 

@@ -176,7 +176,8 @@ impl<C: CommitStep> Worker<C> {
             }
         }
         self.take_acknowledgements(Duration::ZERO)?;
-        self.commit.commit_now(&self.consumer)
+        let left = Millis::from_ms(FLUSH_WITHIN.as_ms() - since.elapsed().as_ms());
+        self.commit.commit_now(&self.consumer, left)
     }
 
     fn take_acknowledgements(&mut self, wait: Duration) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 #[path = "../kafka/broker.rs"]
 pub(crate) mod broker;
 
+mod faults;
 mod lost_ack;
 mod proxy;
 mod support;
