@@ -187,6 +187,10 @@ impl Reference {
         if step.next < self.next {
             return Err(format!("{at}: offset {} is committed after {}", step.next, self.next));
         }
+        if step.metadata.commit == 1 {
+            // Nothing was in force before.
+            self.switch(step.config);
+        }
         let mut ticks = self.side_inputs(txn, step, broker)?;
         let log = broker.log(at);
         while self.next <= step.next {

@@ -331,6 +331,11 @@ impl Worker {
         self.core.is_quiet() && self.core.partitions().any(|p| p.caught_up)
     }
 
+    /// How many of its partitions have their state back.
+    pub(crate) fn restored(&self) -> usize {
+        self.core.partitions().filter(|p| !p.restoring).count()
+    }
+
     /// Partitions that it believes to own and does not.
     pub(crate) fn has_lost_something(&self, env: &Env) -> bool {
         let group = &env.groups[self.plan.stage];

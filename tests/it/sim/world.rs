@@ -343,8 +343,12 @@ impl World {
     fn is_settled(&self, stage: usize) -> bool {
         let (topic, count) = [(INPUT, INPUTS), (REPARTITION, ROLLUPS)][stage];
         let seats = self.seats.iter().filter(|seat| seat.plan.stage == stage);
-        let calm = seats.into_iter().all(|s| s.worker.as_ref().is_some_and(|w| w.exit.is_none()));
-        calm && self.env.groups[stage].is_settled()
+        let workers: Vec<Option<&Worker>> = seats.map(|seat| seat.worker.as_ref()).collect();
+        let calm = workers.iter().all(|w| w.is_some_and(|w| w.exit.is_none()));
+        // A partition that nobody has restored gets no checkpoint when all leave.
+        let restored: usize = workers.iter().flatten().map(|w| w.restored()).sum();
+        calm && restored == count as usize
+            && self.env.groups[stage].is_settled()
             && (0..count).all(|partition| {
                 let at = TopicPartition::new(topic, PartitionId::new(partition));
                 let log = self.env.broker.log(&at);
