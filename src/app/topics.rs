@@ -117,3 +117,49 @@ fn access(settings: &Settings) -> Access {
         application: settings.app.name.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[track_caller]
+    fn check(yaml: &str, direct: Option<i32>, expected: &[&str]) {
+        let settings = Settings::from_yaml_str("test", yaml, BTreeMap::new()).unwrap();
+        let (changelogs, inputs) = kept(&settings, direct);
+        let line = |wanted: Wanted| {
+            let partitions = wanted.partitions.unwrap_or_default();
+            let retention = &wanted.configs["retention.ms"];
+            format!("{} {partitions} {} {retention}", wanted.name, wanted.configs["cleanup.policy"])
+        };
+        let found: Vec<String> = changelogs.into_iter().chain(inputs).map(line).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_lies_beside_the_folds_has_the_partitions_of_their_input() {
+        check(
+            "app: {name: shop}\ntopics: {canonical: {partitions: 6, retention: 1d}}",
+            None,
+            &[
+                "shop.journey.changelog 6 compact -1",
+                "shop.rollup.changelog 1 compact -1",
+                "shop.config 1 compact -1",
+                "shop.journey.inputs 6 delete 86400000",
+                "shop.rollup.inputs 1 delete 86400000",
+            ],
+        );
+        check(
+            "app: {name: shop}\ningest: direct\ntopics: {canonical: {retention: forever}}",
+            Some(4),
+            &[
+                "shop.journey.changelog 4 compact -1",
+                "shop.rollup.changelog 1 compact -1",
+                "shop.config 1 compact -1",
+                "shop.journey.inputs 4 delete -1",
+                "shop.rollup.inputs 1 delete -1",
+            ],
+        );
+        check("delivery: {mode: at_least_once}", None, &[]);
+    }
+}

@@ -16,6 +16,7 @@ mod offline;
 mod properties;
 mod readme;
 mod realsets;
+mod recording;
 mod rollup;
 mod scenarios;
 mod sim;

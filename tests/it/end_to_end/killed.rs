@@ -61,7 +61,10 @@ fn kills_and_restarts_change_nothing_in_what_is_published() {
     assert!(shown.lines().count() == 5 && shown.lines().all(|l| l.contains("sealed")), "{shown}");
     assert!(!shown.contains("a transaction is open"), "{shown}");
     let plan = state(&["reset", "--dry-run"]);
-    assert!(plan.contains("e2e-killed.rollup.changelog") && plan.contains("nothing was changed"));
+    for part in ["rollup.changelog", "journey.inputs", "rollup.inputs", "config"] {
+        assert!(plan.contains(&format!("e2e-killed.{part}")), "{part}: {plan}");
+    }
+    assert!(plan.contains("nothing was changed"));
     assert_eq!(state(&["show"]), shown);
     app.run_to_end_again(&config);
     compare_with_truth(&app);
