@@ -112,7 +112,15 @@ impl Surroundings {
             let locked = pipeline.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             (locked.view.clone(), locked.metrics.clone(), locked.relay().is_some())
         };
-        runtime.spawn(signals(stopped.clone()));
+        let told = {
+            let _entered = runtime.enter();
+            told_to_end().context("catching signals")?
+        };
+        let stopped = stopped.clone();
+        runtime.spawn(async move {
+            told.await;
+            stopped.store(true, Ordering::SeqCst);
+        });
         runtime.spawn(export(pipeline.clone(), stopping.clone()));
         let ask = |f: fn(&Pipeline) -> crate::http::Health| {
             let pipeline = Arc::downgrade(pipeline);
@@ -139,23 +147,24 @@ impl Surroundings {
     }
 }
 
-async fn signals(stopped: Arc<AtomicBool>) {
-    let interrupted = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
-            stopped.store(true, Ordering::SeqCst);
-            return;
+/// Ends with a signal to end. It is caught from the call on, not only once somebody waits for it.
+#[cfg(unix)]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    drop(interrupted.await);
-    stopped.store(true, Ordering::SeqCst);
+    })
+}
+
+/// Ends with a signal to end.
+#[cfg(not(unix))]
+fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
 async fn export(pipeline: Shared, mut stop: watch::Receiver<bool>) {
