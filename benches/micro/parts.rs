@@ -1,7 +1,8 @@
 //! The parts: what each of them measures, and what it needs before.
 //!
-//! Callgrind counts only within functions named `measured_…`, one per part, and all that they call.
-//! Closures in them would have that in their names, too, and end the counting: so there are none.
+//! Callgrind counts only within functions named `measured_…`, one per part, and all that they
+//! call. Closures in them would have that in their names, too, and end the counting: so there are
+//! none.
 
 use crate::foreign;
 use crate::traffic::{self, Canonical, PARTITION};
@@ -92,7 +93,7 @@ impl Part {
         Part::ALL.into_iter().find(|part| part.name() == name)
     }
 
-    /// What is run to measure it: the folds come one behind the other, so they are measured at once.
+    /// What is run to measure it: the folds come one behind the other, and are measured at once.
     pub(crate) const fn run(self) -> &'static str {
         match self {
             Part::DecodeAvro | Part::DecodeJson | Part::MapJson | Part::Probe => self.name(),
