@@ -28,8 +28,8 @@ pub(crate) fn count(run: &str) -> Result<BTreeMap<String, Count>, String> {
     let program = std::env::current_exe().map_err(|e| format!("where this program lies: {e}"))?;
     let dir = tempfile::tempdir().map_err(|e| format!("a temporary directory: {e}"))?;
     let file = dir.path().join("callgrind");
-    // Environment and arguments lie on the stack: by their length it moves, and with it how bytes are
-    // aligned and copied, by up to 1 %.
+    // Environment and arguments lie on the stack: by their length it moves, and with it how bytes
+    // are aligned and copied, by up to 1 %.
     let path = std::env::var("PATH").unwrap_or_default();
     let padding = STACK_BYTES.saturating_sub(path.len() + 2 * program.as_os_str().len());
     let output = Command::new("valgrind")
