@@ -97,13 +97,7 @@ pub(super) fn visit_last(event: &Stored, tips: &mut Tips, ctx: &mut Context<'_>)
 pub(super) fn tips(marks: &Marks, events: &[Stored], ctx: &Context<'_>) -> Tips {
     let mut tips = marks.clone();
     for event in events {
-        let slice = ctx.grid.slice(event.time);
-        for series in &ctx.profiles.get(event.profile).series {
-            match tips.iter_mut().find(|tip| tip.series() == *series) {
-                Some(tip) => *tip = Mark::new(*series, slice),
-                None => tips.push(Mark::new(*series, slice)),
-            }
-        }
+        remember(event, &mut tips, ctx);
     }
     tips
 }

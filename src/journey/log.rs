@@ -162,12 +162,7 @@ impl Log {
             return;
         }
         if let Kept::Packed { before, bytes } = &mut self.kept {
-            let from = if self.len == 0 { event.time } else { self.last };
-            if self.len == 0 {
-                *before = from;
-            }
-            make_room(bytes);
-            write(from, &event, value, bytes);
+            append(before, bytes, (self.len > 0).then_some(self.last), &event, value);
             (self.len, self.last) = (self.len + 1, event.time);
         } else if let Kept::Plain(plain) = &mut self.kept {
             plain.insert(event, value);
@@ -204,12 +199,7 @@ impl Log {
                 }
             }
             Kept::Packed { before, bytes } => {
-                let from = if at == 0 { event.time } else { time_before };
-                if at == 0 {
-                    *before = from;
-                }
-                make_room(bytes);
-                write(from, &event, value, bytes);
+                append(before, bytes, (at > 0).then_some(time_before), &event, value);
             }
             Kept::Plain(_) => {}
         }
@@ -289,11 +279,24 @@ impl Path {
     }
 }
 
-/// Growing by little: with millions of events, doubling would show.
-fn make_room(bytes: &mut Vec<u8>) {
+/// Packs an event behind the others, of which the last is of `last`; `before` is the time that the
+/// first of all is told from.
+fn append(
+    before: &mut EventTime,
+    bytes: &mut Vec<u8>,
+    last: Option<EventTime>,
+    event: &Stored,
+    value: OwnValue,
+) {
     if bytes.capacity() - bytes.len() < ENTRY_USUAL {
+        // Growing by little: with millions of events, doubling would show.
         bytes.reserve_exact(ENTRY_USUAL + bytes.len() / 16);
     }
+    let from = last.unwrap_or_else(|| {
+        *before = event.time;
+        event.time
+    });
+    write(from, event, value, bytes);
 }
 
 fn write(before: EventTime, event: &Stored, value: OwnValue, out: &mut Vec<u8>) {

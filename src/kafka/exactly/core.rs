@@ -221,6 +221,8 @@ impl Core {
         let Some(place) = self.slots.iter().position(|slot| slot.at == *at) else { return };
         let slot = self.slots.remove(place);
         self.pending.drop_slot(slot.id);
+        // What was still to be done for it would be done for its next stay here.
+        self.commands.retain(|command| !command.is_of_stay(at));
         if slot.reads_changelog() {
             self.commands.push(Command::CloseChangelog(slot.at));
         }

@@ -30,25 +30,46 @@ pub(in crate::kafka) fn look(
     group: &str,
     partitions: &[TopicPartition],
 ) -> Result<Seen, Error> {
+    let asker = asker(connection, group)?;
+    let committed = committed_now(&asker, group, partitions)?;
+    Ok(Seen { committed, members: members(&asker, group)? })
+}
+
+/// A client that is told what is committed now: a stable answer waits for the very transactions that
+/// are of interest.
+fn asker(connection: &Connection, group: &str) -> Result<BaseConsumer<Quiet>, Error> {
     let mut config = connection.consumer(group);
-    // What is committed now: a stable answer waits for the very transactions that are of interest.
     config.set("isolation.level", "read_uncommitted");
-    let consumer: BaseConsumer<Quiet> = create(&config)?;
+    create(&config)
+}
+
+fn committed_now(
+    asker: &BaseConsumer<Quiet>,
+    group: &str,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Committed>, Error> {
     let asking = |e| Error::broker(format!("asking for the offsets of group {group}"), e);
-    let found = consumer.committed_offsets(list_of(partitions), ASK_TIMEOUT).map_err(asking)?;
+    let found = asker.committed_offsets(list_of(partitions), ASK_TIMEOUT).map_err(asking)?;
     let committed = found.elements().into_iter().filter_map(|e| {
         let at = TopicPartition::new(e.topic(), PartitionId::new(e.partition()));
         Some((at, committed_at(&e)?))
     });
-    let committed = committed.collect();
+    Ok(committed.collect())
+}
+
+/// Partitions by the name of the member that has them.
+fn members(
+    asker: &BaseConsumer<Quiet>,
+    group: &str,
+) -> Result<BTreeMap<String, BTreeSet<TopicPartition>>, Error> {
     let asking = |e| Error::broker(format!("asking for the members of group {group}"), e);
-    let groups = consumer.fetch_group_list(Some(group), ASK_TIMEOUT).map_err(asking)?;
+    let groups = asker.fetch_group_list(Some(group), ASK_TIMEOUT).map_err(asking)?;
     let known = groups.groups().iter().find(|known| known.name() == group);
     let members = known.into_iter().flat_map(|known| known.members()).map(|member| {
         let owned = member.assignment().and_then(assigned).unwrap_or_default();
         (member.client_id().to_owned(), owned)
     });
-    Ok(Seen { committed, members: members.collect() })
+    Ok(members.collect())
 }
 
 /// Reads what the group's protocol says that a member was given; `None` if it says something else.
@@ -84,10 +105,16 @@ pub fn end_orphaned(
     me: &str,
     partitions: &[TopicPartition],
 ) -> Result<Vec<String>, Error> {
-    let seen = look(connection, group, partitions)?;
-    let owners = seen.committed.into_values().filter_map(|committed| committed.metadata);
+    let asker = asker(connection, group)?;
+    let committed = committed_now(&asker, group, partitions)?;
+    let owners = committed.into_values().filter_map(|committed| committed.metadata);
     let mut orphaned: BTreeSet<String> = owners.map(|m| m.committer.into()).collect();
-    orphaned.retain(|id| id != me && !seen.members.contains_key(id));
+    orphaned.remove(me);
+    if orphaned.is_empty() {
+        return Ok(Vec::new());
+    }
+    let members = members(&asker, group)?;
+    orphaned.retain(|id| !members.contains_key(id));
     for id in &orphaned {
         let producer: BaseProducer<Quiet> = create(&connection.transactional(id, 0))?;
         let ending = |e| Error::broker(format!("ending what {id} left open"), e);

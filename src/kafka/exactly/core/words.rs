@@ -81,6 +81,19 @@ pub enum Command {
     Pause(TopicPartition),
 }
 
+impl Command {
+    /// True if it is of no use once this partition has gone.
+    pub(super) fn is_of_stay(&self, at: &TopicPartition) -> bool {
+        match self {
+            Command::AskCommitted(of)
+            | Command::ReadChangelog(of)
+            | Command::Read(of, _)
+            | Command::Pause(of) => of == at,
+            Command::AskOwners | Command::Follow(_) | Command::CloseChangelog(_) => false,
+        }
+    }
+}
+
 /// An offset to be committed with a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OffsetToCommit {
