@@ -8,7 +8,7 @@
 //! | file | a row is | key | left out |
 //! | --- | --- | --- | --- |
 //! | `journeys.sessions.jsonl` | the last revision of a session that was not merged away | tenant, customer, start | `session_id` (a hash of the first event), `status` (closed or amended: depends on arrival), `merged_into`; `channels` are sorted |
-//! | `checkout.lifecycle.jsonl` | per instance and transition the last record (of `step` and `payment_failed` the one with the latest `at`), of instances not merged away; outcomes that a later `retracted` took back, and `retracted` itself, are gone, since whether they were ever published depends on arrival | tenant, customer, kind, started_at, transition | `instance` (in its place: tenant, customer, kind and the last `started_at`), `correlated_by`; and see below |
+//! | `checkout.lifecycle.jsonl` | per instance and transition the last record (of `step` and `payment_failed` the one with the latest `at`), of instances not merged away; of outcomes the last one (`recovered` with its `abandoned`): those that a later `retracted` or outcome took back, and `retracted` itself, are gone, since whether they were ever published depends on arrival | tenant, customer, kind, started_at, transition | `instance` (in its place: tenant, customer, kind and the last `started_at`), `correlated_by`; and see below |
 //! | `engagement.channel_stage.jsonl` | the last revision of a window, unless all of its figures are 0 | tenant, window length, start, dimensions | `abandonment.mature` stays |
 //! | `touchpoints.late.jsonl` | tenant, customer, id, event time of a touchpoint that came too late | the same | headers, position |
 //! | `summary.json` | the counts | – | `checkouts.retracted` (depends on arrival), `alerts`, and what was measured |
@@ -280,6 +280,12 @@ fn replaces(new: &CheckoutRecord, old: &CheckoutRecord) -> bool {
     }
 }
 
+/// True for what ends a checkout or a cart.
+fn is_outcome(transition: Transition) -> bool {
+    use Transition::{Abandoned, Completed, Expired, Recovered};
+    matches!(transition, Completed | Abandoned | Recovered | Expired)
+}
+
 type CheckoutKey<'a> = (&'a str, &'a str, CheckoutKind, EventTime, Transition, EventTime);
 
 /// The rows of one instance; none if it was merged into another.
@@ -290,10 +296,15 @@ fn instance_rows(records: &[CheckoutRecord]) -> Vec<(CheckoutKey<'_>, String)> {
     }
     let retracted =
         records.iter().filter(|r| r.transition == Transition::Retracted).map(|r| r.revision).max();
+    let stands = |r: &&CheckoutRecord| {
+        is_outcome(r.transition) && retracted.is_none_or(|revision| r.revision > revision)
+    };
+    let outcome = records.iter().filter(stands).max_by_key(|r| r.revision).map(|r| r.transition);
     let holds = |r: &&CheckoutRecord| match r.transition {
         Transition::Retracted => false,
         Transition::Started | Transition::Step | Transition::PaymentFailed => true,
-        _ => retracted.is_none_or(|revision| r.revision > revision),
+        Transition::Abandoned if outcome == Some(Transition::Recovered) => stands(r),
+        transition => stands(r) && outcome == Some(transition),
     };
     let row = |r| checkout_row(r, last.started_at);
     records.iter().filter(holds).map(row).collect()

@@ -161,6 +161,9 @@ def checkouts(problems, out, truth):
             if transition == "retracted":
                 outcomes = {}
             elif transition in OUTCOMES:
+                # The last outcome stands; a recovery leaves its abandonment.
+                left = ["abandoned", transition] if transition == "recovered" else [transition]
+                outcomes = {t: r for t, r in outcomes.items() if t in left}
                 outcomes[transition] = row
             elif transition == "started":
                 started = row

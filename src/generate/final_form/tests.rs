@@ -65,6 +65,9 @@ fn the_last_record_of_a_transition_stays() {
         &[(Started, 0), (Abandoned, 30), (Retracted, 35), (Abandoned, 35), (Recovered, 40)],
         "started@0/4 abandoned@35/4 recovered@40/4",
     );
+    // The last outcome stands, whatever was said before it.
+    check(&[(Started, 0), (Completed, 20), (Abandoned, 30)], "started@0/2 abandoned@30/2");
+    check(&[(Abandoned, 30), (Recovered, 40), (Retracted, 30), (Abandoned, 30)], "abandoned@30/3");
 }
 
 #[test]

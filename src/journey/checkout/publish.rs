@@ -4,9 +4,10 @@
 //! out of order can still come before it, and what is published within the bound for disorder does
 //! not depend on the order of arrival. What later events change is published again, `retracted`
 //! first where an abandonment is taken back (also one that late activity moves: so the number of
-//! `abandoned` less that of `retracted` is right at any time). A late event that only changes what a
-//! record says (the step, the payment method …) makes it be said again as well: what is said last
-//! does not depend on the order of arrival.
+//! `abandoned` less that of `retracted` is right at any time). Any other outcome stands until the
+//! next one: a cart whose order turns out to be another's was `completed` and becomes `abandoned`. A
+//! late event that only changes what a record says (the step, the payment method …) makes it be said
+//! again as well: what is said last does not depend on the order of arrival.
 
 use super::event::{Detail, Face, RichEvent, View};
 use super::instance::{By, Entry, Instance, Point, State};
@@ -211,8 +212,11 @@ impl Teller<'_> {
         }
         let abandoned =
             |list: &[Told]| list.iter().find(|t| t.transition == Transition::Abandoned).copied();
+        let recovered = |list: &[Told]| list.iter().any(|t| t.transition == Transition::Recovered);
+        // What recovered it may turn out to be another's: then only the abandonment is left.
+        let still = recovered(&outcome) || !recovered(&published.outcome);
         if let Some(told) = abandoned(&published.outcome)
-            && abandoned(&outcome) != Some(told)
+            && (abandoned(&outcome) != Some(told) || !still)
         {
             let at = outcome.last().map_or(self.last_activity(EventTime::MAX), |told| told.at);
             let entry = Entry { transition: Transition::Retracted, at, event: None };
