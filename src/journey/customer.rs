@@ -5,6 +5,8 @@
 
 mod state;
 
+pub(super) use state::saved_timer;
+
 use super::checkout::{Checkouts, Packed, RichEvent};
 use super::context::{Context, Who};
 use super::log::{Log, OwnValue, Unpacked};
@@ -96,6 +98,12 @@ impl Customer {
             is_dirty: false,
             is_saved: false,
         }
+    }
+
+    /// True if nothing has come for longer than a session lasts, so that it may rest.
+    pub(super) fn rests(&self, clock: Option<EventTime>, gap: Millis) -> bool {
+        let over = |last: EventTime| clock.is_some_and(|clock| last.plus(gap) < clock);
+        self.log.last_time().is_none_or(over)
     }
 
     /// True if this fingerprint was seen within the window, at a time near `time`.

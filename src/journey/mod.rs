@@ -8,7 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `profile` | what figures need to know of a touchpoint, interned |
-//! | `store`, `customer` | state per customer |
+//! | `store`, `customer`, `frozen` | state per customer, and of one at rest |
 //! | `log` | a customer's stored events |
 //! | `links` | exact distinct customers |
 //! | `sessions`, `session_records` | sessions, and what is published of them |
@@ -29,6 +29,7 @@ mod checkout;
 mod context;
 mod counts;
 mod customer;
+mod frozen;
 mod links;
 mod log;
 mod packed_bytes;
@@ -195,7 +196,7 @@ impl Journey {
 
     /// When the next timer is due.
     pub fn next_timer(&self) -> Option<EventTime> {
-        self.timers.next()
+        self.timers.next(|slot| self.store.timer(slot))
     }
 
     /// Number of the last side input.
@@ -238,12 +239,12 @@ impl Journey {
     fn fire_timers(&mut self, out: &mut Vec<Output>) -> bool {
         let Some(clock) = self.progress.clock() else { return false };
         let full = out.len() + PART;
-        while let Some((due, mut slots)) = self.timers.pass(clock) {
+        while let Some((due, mut slots)) = self.timers.pass(clock, |slot| self.store.timer(slot)) {
             let (store, profiles) = (&self.store, &self.profiles);
             slots.sort_unstable_by(|a, b| {
                 let name = |slot: &Slot| {
-                    let who = &store.get(*slot).who;
-                    (profiles.tenant(who.tenant), &who.customer)
+                    let (tenant, customer) = store.who(*slot);
+                    (profiles.tenant(tenant), customer)
                 };
                 name(a).cmp(&name(b))
             });
@@ -253,7 +254,10 @@ impl Journey {
                 parts.tend(slot, None);
             }
             // Those due at one moment fire together: they are as many as their customers.
-            if out.len() >= full && self.timers.next().is_some_and(|due| due < clock) {
+            let more = |journey: &mut Journey| {
+                journey.timers.passed(clock, |slot| journey.store.timer(slot)).is_some()
+            };
+            if out.len() >= full && more(self) {
                 return true;
             }
         }
@@ -369,7 +373,7 @@ impl Journey {
         let stored = Stored::new(time, original, fingerprint, profile, tag, ctx.profiles);
         let tenant = ctx.profiles.get(profile).tenant;
         let known = customer.and_then(|id| parts.store.find(tenant, id));
-        let seen = known.is_some_and(|slot| parts.store.get(slot).knows(time, fingerprint, ctx));
+        let seen = known.is_some_and(|slot| parts.store.thawed(slot).knows(time, fingerprint, ctx));
         if repeat || seen {
             ctx.counts.duplicate += 1;
             return;

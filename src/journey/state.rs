@@ -2,7 +2,6 @@
 //! entry per customer. Timers follow from customers.
 
 use super::context::Who;
-use super::customer::Customer;
 use super::{CompactString, Journey, SourcePartition, cells, counts};
 use crate::engine::progress::Report;
 use crate::engine::state::{Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode};
@@ -156,8 +155,10 @@ impl Checkpointed for Journey {
         let key =
             |who: &Who| KeyWriter::new(CUSTOMER).u32(who.tenant).rest(who.customer.as_bytes());
         let mut gone: Vec<Entry> = Vec::new();
+        let (clock, gap) = (self.progress.clock(), self.settings.session_gap);
         self.store.take_dirty(
-            |customer| out.push(Entry { key: key(&customer.who), value: Some(customer.save()) }),
+            |customer| customer.rests(clock, gap),
+            |who, value| out.push(Entry { key: key(who), value: Some(value) }),
             |who| gone.push(Entry { key: key(who), value: None }),
         );
         // One may have been forgotten, written, and forgotten again.
@@ -188,9 +189,7 @@ impl Checkpointed for Journey {
                 let tenant = reader.u32()?;
                 let name = std::str::from_utf8(reader.rest()).map_err(|_| reader.error())?;
                 let who = Who { tenant, customer: name.into() };
-                let restored = value.map(|value| Customer::restore(who.clone(), value));
-                self.store.restore(who, restored.transpose()?);
-                Ok(())
+                self.store.restore(&who, value)
             }
             _ => Err(reader.error()),
         }
@@ -199,12 +198,13 @@ impl Checkpointed for Journey {
     fn restored(&mut self) -> Result<(), StateError> {
         self.profiles.restored()?;
         self.store.restored();
-        for (slot, customer) in self.store.taken() {
-            if !self.profiles.has_tenant(customer.who.tenant) {
-                let text = format!("tenant number {} is missing", customer.who.tenant);
+        for slot in self.store.taken() {
+            let (tenant, _) = self.store.who(slot);
+            if !self.profiles.has_tenant(tenant) {
+                let text = format!("tenant number {tenant} is missing");
                 return Err(StateError::Incomplete(text));
             }
-            self.timers.set(slot, None, customer.timer);
+            self.timers.set(slot, None, self.store.timer(slot));
         }
         Ok(())
     }

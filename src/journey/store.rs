@@ -2,35 +2,72 @@
 
 use super::context::Who;
 use super::customer::Customer;
+use super::frozen::Frozen;
 use super::profile::TenantId;
 use super::timers::Slot;
+use crate::engine::state::StateError;
+use crate::model::time::EventTime;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Customers in slots; a slot that becomes free is taken again.
 #[derive(Default, Debug)]
 pub(super) struct Store {
-    slots: Vec<Option<Box<Customer>>>,
+    slots: Vec<Place>,
     free: Vec<Slot>,
-    index: HashTable<Slot>,
-    /// Slots of the customers that are dirty; some may have been freed since, or taken again.
+    index: HashTable<Indexed>,
+    /// Slots of what is dirty; some may have been freed since, or taken again. Of those at rest only
+    /// such as are to be written although they have not changed.
     dirty: Vec<Slot>,
     /// Customers that were written down and have been forgotten since.
     gone: Vec<Who>,
 }
 
+/// What a slot holds.
+#[derive(Debug)]
+enum Place {
+    Free,
+    Awake(Box<Customer>),
+    /// Written down, and not changed since.
+    AtRest(Frozen),
+}
+
+/// A slot with half of its customer's hash: most others are told from it without a look at them, and
+/// none is looked at when the index grows.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    hash: u32,
+    slot: Slot,
+}
+
 fn hash(tenant: TenantId, customer: &str) -> u64 {
-    xxh3_64_with_seed(customer.as_bytes(), u64::from(tenant))
+    let hash = xxh3_64_with_seed(customer.as_bytes(), u64::from(tenant));
+    spread(hash as u32)
+}
+
+/// The table takes its place from the low bits and its tag from the highest.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
+impl Place {
+    fn who(&self) -> (TenantId, &str) {
+        match self {
+            Place::Free => unreachable!("whoever holds a slot has not freed it"),
+            Place::Awake(customer) => (customer.who.tenant, &customer.who.customer),
+            Place::AtRest(frozen) => (frozen.tenant(), frozen.name()),
+        }
+    }
 }
 
 impl Store {
     /// The slot of a customer, if there is state of it.
     pub(super) fn find(&self, tenant: TenantId, customer: &str) -> Option<Slot> {
-        let same = |slot: &Slot| {
-            let who = &self.get(*slot).who;
-            who.tenant == tenant && who.customer == customer
+        let full = hash(tenant, customer);
+        let same = |indexed: &Indexed| {
+            indexed.hash == full as u32 && self.who(indexed.slot) == (tenant, customer)
         };
-        self.index.find(hash(tenant, customer), same).copied()
+        self.index.find(full, same).map(|indexed| indexed.slot)
     }
 
     /// The slot of a customer, made if there is none.
@@ -38,67 +75,124 @@ impl Store {
         if let Some(slot) = self.find(tenant, customer) {
             return slot;
         }
-        let made = Box::new(Customer::new(Who { tenant, customer: customer.into() }));
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(made);
-                slot
-            }
-            None => {
-                self.slots.push(Some(made));
-                (self.slots.len() - 1) as Slot
-            }
-        };
-        let slots = &self.slots;
-        self.index.insert_unique(hash(tenant, customer), slot, |slot| {
-            let who = &slots[*slot as usize].as_ref().expect("indexed slots are taken").who;
-            hash(who.tenant, &who.customer)
-        });
+        let made = Customer::new(Who { tenant, customer: customer.into() });
+        let slot = self.insert(hash(tenant, customer), Place::Awake(Box::new(made)));
         self.touch(slot);
         slot
     }
 
+    /// Gives something a slot, under the hash of who it is.
+    fn insert(&mut self, hash: u64, place: Place) -> Slot {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = place;
+                slot
+            }
+            None => {
+                self.slots.push(place);
+                (self.slots.len() - 1) as Slot
+            }
+        };
+        let indexed = Indexed { hash: hash as u32, slot };
+        self.index.insert_unique(hash, indexed, |indexed| spread(indexed.hash));
+        slot
+    }
+
+    /// Tenant and id of a customer.
+    pub(super) fn who(&self, slot: Slot) -> (TenantId, &str) {
+        self.slots[slot as usize].who()
+    }
+
+    /// When a customer's timer is due; `None` if it has none, or the slot has been freed.
+    pub(super) fn timer(&self, slot: Slot) -> Option<EventTime> {
+        match &self.slots[slot as usize] {
+            Place::Free => None,
+            Place::Awake(customer) => customer.timer,
+            Place::AtRest(frozen) => frozen.timer(),
+        }
+    }
+
+    /// The customer, which is awake.
     pub(super) fn get(&self, slot: Slot) -> &Customer {
-        self.slots[slot as usize].as_ref().expect("whoever holds a slot has not freed it")
+        match &self.slots[slot as usize] {
+            Place::Awake(customer) => customer,
+            _ => unreachable!("whoever looks at a customer has woken it up"),
+        }
+    }
+
+    /// The customer, which is awake from now on. It is written down again at the next checkpoint,
+    /// changed or not, and can rest again then.
+    pub(super) fn thawed(&mut self, slot: Slot) -> &Customer {
+        if let Place::AtRest(frozen) = &self.slots[slot as usize] {
+            let mut customer = frozen.thaw();
+            customer.is_saved = true;
+            self.slots[slot as usize] = Place::Awake(Box::new(customer));
+            self.touch(slot);
+        }
+        self.get(slot)
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Customer {
+        self.thawed(slot);
         self.touch(slot);
-        self.slots[slot as usize].as_mut().expect("whoever holds a slot has not freed it")
+        match &mut self.slots[slot as usize] {
+            Place::Awake(customer) => customer,
+            _ => unreachable!("it has just been woken up"),
+        }
     }
 
     /// Forgets a customer.
     pub(super) fn remove(&mut self, slot: Slot) {
-        let Some(customer) = self.slots[slot as usize].take() else { return };
-        let hash = hash(customer.who.tenant, &customer.who.customer);
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == slot) {
+        let place = std::mem::replace(&mut self.slots[slot as usize], Place::Free);
+        if matches!(place, Place::Free) {
+            return;
+        }
+        let (tenant, customer) = place.who();
+        if let Ok(entry) =
+            self.index.find_entry(hash(tenant, customer), |indexed| indexed.slot == slot)
+        {
             entry.remove();
         }
         self.free.push(slot);
-        if customer.is_saved {
-            self.gone.push(customer.who);
+        match place {
+            Place::Awake(customer) if !customer.is_saved => {}
+            place => {
+                let (tenant, customer) = place.who();
+                self.gone.push(Who { tenant, customer: customer.into() });
+            }
         }
     }
 
     /// The customer has changed, or is about to.
     fn touch(&mut self, slot: Slot) {
-        let Some(customer) = &mut self.slots[slot as usize] else { return };
-        if customer.is_dirty {
-            return;
+        match &mut self.slots[slot as usize] {
+            Place::Awake(customer) if !customer.is_dirty => customer.is_dirty = true,
+            Place::AtRest(_) => {}
+            _ => return,
         }
-        customer.is_dirty = true;
         // Where nobody writes anything down, customers come and go without end.
         if self.dirty.len() > 2 * self.slots.len() + 64 {
-            self.dirty = self.taken().filter(|(_, c)| c.is_dirty).map(|(slot, _)| slot).collect();
+            self.dirty.push(slot);
+            self.dirty.sort_unstable();
+            self.dirty.dedup();
+            let slots = &self.slots;
+            self.dirty.retain(|slot| match &slots[*slot as usize] {
+                Place::Free => false,
+                Place::Awake(customer) => customer.is_dirty,
+                Place::AtRest(_) => true,
+            });
         } else {
             self.dirty.push(slot);
         }
     }
 
     /// Every slot that is taken.
-    pub(super) fn taken(&self) -> impl Iterator<Item = (Slot, &Customer)> {
+    pub(super) fn taken(&self) -> impl Iterator<Item = Slot> {
         let slots = self.slots.iter().enumerate();
-        slots.filter_map(|(slot, customer)| Some((slot as Slot, customer.as_deref()?)))
+        slots.filter_map(|(slot, place)| match place {
+            Place::Free => None,
+            _ => Some(slot as Slot),
+        })
     }
 
     /// Marks every customer as changed.
@@ -108,17 +202,31 @@ impl Store {
         }
     }
 
-    /// Hands every dirty customer to `write`, and who has been forgotten to `forget`.
+    /// Hands every dirty customer and its value to `write`, and who has been forgotten to `forget`.
+    /// Those of which `rests` is true are at rest from now on.
     pub(super) fn take_dirty(
         &mut self,
-        mut write: impl FnMut(&Customer),
+        rests: impl Fn(&Customer) -> bool,
+        mut write: impl FnMut(&Who, Vec<u8>),
         mut forget: impl FnMut(&Who),
     ) {
         for slot in std::mem::take(&mut self.dirty) {
-            let customer = self.slots[slot as usize].as_mut().filter(|c| c.is_dirty);
-            if let Some(customer) = customer {
-                (customer.is_dirty, customer.is_saved) = (false, true);
-                write(customer);
+            let place = &mut self.slots[slot as usize];
+            match place {
+                Place::Awake(customer) if customer.is_dirty => {
+                    (customer.is_dirty, customer.is_saved) = (false, true);
+                    let value = customer.save();
+                    let frozen = rests(customer).then(|| Frozen::new(&customer.who, &value));
+                    write(&customer.who, value);
+                    if let Some(Ok(frozen)) = frozen {
+                        *place = Place::AtRest(frozen);
+                    }
+                }
+                Place::AtRest(frozen) => {
+                    let who = Who { tenant: frozen.tenant(), customer: frozen.name().into() };
+                    write(&who, frozen.value().to_vec());
+                }
+                Place::Free | Place::Awake(_) => {}
             }
         }
         for who in std::mem::take(&mut self.gone) {
@@ -130,26 +238,25 @@ impl Store {
     }
 
     /// Puts a customer in as it was written down, or takes it out.
-    pub(super) fn restore(&mut self, who: Who, customer: Option<Customer>) {
-        match customer {
-            Some(mut customer) => {
-                let slot = self.slot(who.tenant, &who.customer);
-                (customer.is_dirty, customer.is_saved) = (true, true);
-                self.slots[slot as usize] = Some(Box::new(customer));
+    ///
+    /// # Errors
+    /// If the value is of another version.
+    pub(super) fn restore(&mut self, who: &Who, value: Option<&[u8]>) -> Result<(), StateError> {
+        let known = self.find(who.tenant, &who.customer);
+        let frozen = value.map(|value| Frozen::new(who, value)).transpose()?;
+        match (frozen, known) {
+            (Some(frozen), Some(slot)) => self.slots[slot as usize] = Place::AtRest(frozen),
+            (Some(frozen), None) => {
+                self.insert(hash(who.tenant, &who.customer), Place::AtRest(frozen));
             }
-            None => {
-                if let Some(slot) = self.find(who.tenant, &who.customer) {
-                    self.remove(slot);
-                }
-            }
+            (None, Some(slot)) => self.remove(slot),
+            (None, None) => {}
         }
+        Ok(())
     }
 
     /// Everything has been restored: nothing is dirty.
     pub(super) fn restored(&mut self) {
-        for customer in self.slots.iter_mut().flatten() {
-            customer.is_dirty = false;
-        }
         self.dirty = Vec::new();
         self.gone = Vec::new();
     }

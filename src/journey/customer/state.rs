@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 const VALUES: u8 = 1;
 
-/// A customer as it is written down. `T` borrows or owns.
+/// A customer as it is written down; the fields borrow or own. The timer comes first: see
+/// [`saved_timer`].
 #[derive(Serialize, Deserialize)]
 struct Saved<L, M, S, C> {
     timer: Option<EventTime>,
@@ -22,6 +23,17 @@ struct Saved<L, M, S, C> {
 
 type Written<'a> = Saved<&'a Log, &'a Marks, &'a [Session], &'a Packed>;
 type Read = Saved<Log, Marks, Vec<Session>, Packed>;
+
+/// The timer of a customer that was written down.
+pub(in crate::journey) fn saved_timer(value: &[u8]) -> Result<Option<EventTime>, StateError> {
+    match value.split_first() {
+        Some((&VALUES, fields)) => postcard::take_from_bytes(fields)
+            .map(|(timer, _)| timer)
+            .map_err(|_| StateError::Malformed("customer")),
+        Some((&found, _)) => Err(StateError::Version { what: "customer", found, known: VALUES }),
+        None => Err(StateError::Malformed("customer")),
+    }
+}
 
 impl Customer {
     pub(in crate::journey) fn save(&self) -> Vec<u8> {
