@@ -132,7 +132,10 @@ mod tests {
         /// Whatever is set, replaced and passed: the same as of a sorted set.
         #[test]
         fn timers_are_a_sorted_set(
-            steps in prop::collection::vec((0_u32..8, prop::option::of(-9_000_i64..9_000), 0..4), 1..200),
+            steps in prop::collection::vec(
+                (0_u32..8, prop::option::of(-9_000_i64..9_000), 0..4),
+                1..200,
+            ),
         ) {
             let (mut timers, mut set) = (Timers::default(), BTreeSet::new());
             let mut own: [Option<EventTime>; 8] = [None; 8];
