@@ -43,7 +43,7 @@ use watch::Watch;
 /// What the classic protocol's sessions last by default.
 const SESSION: f64 = 10.0;
 /// A recovery that takes longer than this is given up.
-const PATIENCE: f64 = 120.0;
+const PATIENCE: f64 = 600.0;
 
 /// What is asked for on the command line.
 pub(crate) struct Options {
