@@ -86,6 +86,9 @@ pub fn truth_settings(settings: &Settings) -> generate::Settings {
         merge: journey.t_merge,
         value_of_events: settings.figures.value_of == ValueOf::Events,
         degenerate_ids: journey.degenerate_ids,
+        follow_customers: journey.follow_customers,
+        recognise_repeats: journey.dedup_ids > 0,
+        distinct_customers: journey.distinct_customers,
         ..generate::Settings::default()
     }
 }

@@ -92,6 +92,8 @@ fn journey_settings(settings: &Settings, rollup_partitions: i32) -> journey::Set
         dedup_window: settings.deduplication.window,
         dedup_ids: settings.deduplication.ids,
         degenerate_ids: settings.identity.degenerate_ids.iter().cloned().collect(),
+        follow_customers: settings.identity.follow_customers,
+        distinct_customers: settings.figures.distinct_customers,
         value_of_events: settings.figures.value_of == ValueOf::Events,
         dimension_sets: settings.figures.dimensions.clone(),
         dimension_cap: settings.figures.dimension_cap,

@@ -28,14 +28,13 @@ use crate::codec::derived::{Encoding, Produce, encode};
 use crate::codec::inputs::{SideInput, Taken};
 use crate::codec::murmur2::partition_of;
 use crate::codec::recorded::{Line, RecordedLine, write_line};
-use crate::config::{IngestMode, Settings};
+use crate::config::{IdentitySettings, IngestMode, Settings};
 use crate::engine::{Fact, Tick};
 use crate::generate::final_form::{FinalCheckouts, FinalForm, FinalSummary};
 use crate::model::ids::{NextOffset, Offset, PartitionId};
 use crate::model::reject::{FilterReason, Reject, RejectReason};
 use crate::model::topic::Topic;
 use anyhow::{Context as _, bail};
-use compact_str::CompactString;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -260,8 +259,8 @@ enum Out {
         scratch: Vec<Produce>,
         error: Option<std::io::Error>,
     },
-    /// The final form; `nobody` are customer ids that name nobody.
-    Final { dir: PathBuf, form: FinalForm, nobody: Vec<CompactString> },
+    /// The final form, and which customer ids name somebody.
+    Final { dir: PathBuf, form: FinalForm, identity: IdentitySettings },
 }
 
 impl Out {
@@ -269,8 +268,8 @@ impl Out {
         let dir = options.out.clone();
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         if options.final_only {
-            let nobody = settings.identity.degenerate_ids.clone();
-            return Ok(Out::Final { dir, form: FinalForm::new(), nobody });
+            let identity = settings.identity.clone();
+            return Ok(Out::Final { dir, form: FinalForm::new(), identity });
         }
         let mut files = BTreeMap::new();
         for topic in Topic::ALL {
@@ -308,7 +307,7 @@ impl Out {
                     }
                 }
             }
-            Out::Final { form, nobody, .. } => final_fact(form, nobody, &fact),
+            Out::Final { form, identity, .. } => final_fact(form, identity, &fact),
         }
     }
 
@@ -387,7 +386,7 @@ fn line_of(produce: &Produce) -> Vec<u8> {
     line
 }
 
-fn final_fact(form: &mut FinalForm, nobody: &[CompactString], fact: &Fact) {
+fn final_fact(form: &mut FinalForm, identity: &IdentitySettings, fact: &Fact) {
     match fact {
         Fact::Session(record) => form.add_session(record),
         Fact::Checkout(record) => form.add_checkout(record),
@@ -398,7 +397,10 @@ fn final_fact(form: &mut FinalForm, nobody: &[CompactString], fact: &Fact) {
             if let Ok(Decoded::Touchpoint { touchpoint: t, .. }) =
                 decode_json(&record.value, &mut scratch)
             {
-                let is_somebody = |id: &&str| !id.is_empty() && !nobody.iter().any(|n| n == id);
+                let is_somebody = |id: &&str| {
+                    let nobody = identity.degenerate_ids.iter().any(|n| n == id);
+                    identity.follow_customers && !id.is_empty() && !nobody
+                };
                 let customer = t.customer_id.or(t.anonymous_id).filter(is_somebody);
                 form.add_late(t.tenant, customer, t.id, record.event_time);
             }

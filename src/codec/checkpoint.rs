@@ -18,6 +18,7 @@ use crate::model::ids::NextOffset;
 use crate::model::time::EventTime;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Key of the checkpoint record: no key of an entry starts with 0.
@@ -163,8 +164,8 @@ impl Framer {
 }
 
 impl Unframer {
-    /// Reads the value of an entry.
-    pub fn entry(&mut self, bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    /// Reads the value of an entry: a part of the frame, unless that is compressed.
+    pub fn entry<'a>(&mut self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, CheckpointError> {
         self.unframe(0, bytes)
     }
 
@@ -177,7 +178,7 @@ impl Unframer {
         }
     }
 
-    fn unframe(&mut self, kind: u8, bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    fn unframe<'a>(&mut self, kind: u8, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, CheckpointError> {
         let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or(CheckpointError::NotOurs)?;
         let [MAGIC, version, flags, sum @ ..] = head else {
             return Err(CheckpointError::NotOurs);
@@ -192,7 +193,7 @@ impl Unframer {
             return Err(CheckpointError::Malformed);
         }
         if flags & COMPRESSED == 0 {
-            return Ok(body.to_vec());
+            return Ok(Cow::Borrowed(body));
         }
         let (length, body) = body.split_first_chunk::<4>().ok_or(CheckpointError::Malformed)?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -200,7 +201,7 @@ impl Unframer {
             return Err(CheckpointError::Malformed);
         }
         match self.decompressor.decompress(body, length) {
-            Ok(payload) if payload.len() == length => Ok(payload),
+            Ok(payload) if payload.len() == length => Ok(Cow::Owned(payload)),
             _ => Err(CheckpointError::Malformed),
         }
     }
@@ -256,7 +257,7 @@ mod tests {
             framer.entry(value, &mut bytes);
             assert_eq!(bytes[2] & COMPRESSED != 0, compressed, "{} bytes", value.len());
             assert!(bytes.len() <= HEAD_BYTES + value.len());
-            assert_eq!(reader.entry(&bytes), Ok(value.to_vec()));
+            assert_eq!(reader.entry(&bytes), Ok(Cow::Borrowed(value)));
         };
         check(&[7; COMPRESS_FROM - 1], false);
         check(&[7; COMPRESS_FROM], true);
@@ -286,7 +287,7 @@ mod tests {
             let mut good = Vec::new();
             Framer::default().entry(&value, &mut good);
             let mut reader = Unframer::default();
-            prop_assert_eq!(reader.entry(&good), Ok(value));
+            prop_assert_eq!(reader.entry(&good), Ok(Cow::Borrowed(&value[..])));
             let at = at.index(good.len());
             prop_assert!(reader.entry(&good[..at]).is_err(), "cut at {}", at);
             let mut bad = good.clone();

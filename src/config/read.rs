@@ -125,7 +125,10 @@ pub(super) fn checkout(root: View<'_>) -> CheckoutSettings {
 pub(super) fn identity(root: View<'_>) -> IdentitySettings {
     let ids = root.get("identity").get("degenerate_ids").items();
     let lower = |v: View<'_>| CompactString::from(v.str().unwrap_or_default().to_lowercase());
-    IdentitySettings { degenerate_ids: ids.into_iter().map(lower).collect() }
+    IdentitySettings {
+        degenerate_ids: ids.into_iter().map(lower).collect(),
+        follow_customers: root.get("identity").get("follow_customers").bool(),
+    }
 }
 
 /// A set of dimensions, sorted, each once.
@@ -160,6 +163,7 @@ pub(super) fn figures(root: View<'_>) -> FigureSettings {
             Some("events") => ValueOf::Events,
             _ => ValueOf::Orders,
         },
+        distinct_customers: view.get("distinct_customers").bool(),
     }
 }
 

@@ -277,7 +277,7 @@ pub struct ChannelCheckout {
 pub struct DeduplicationSettings {
     /// Event time within which a repeated id is a repeat.
     pub window: Millis,
-    /// Ids remembered per customer.
+    /// Ids remembered per customer; 0: repeats are not looked for.
     pub ids: usize,
 }
 
@@ -286,6 +286,8 @@ pub struct DeduplicationSettings {
 pub struct IdentitySettings {
     /// Ids that name nobody, in lower case.
     pub degenerate_ids: Vec<CompactString>,
+    /// Whether anything is kept per customer.
+    pub follow_customers: bool,
 }
 
 /// A rolling window.
@@ -318,6 +320,8 @@ pub struct FigureSettings {
     pub dimension_cap: usize,
     /// Whose money.
     pub value_of: ValueOf,
+    /// Whether distinct customers are counted.
+    pub distinct_customers: bool,
 }
 
 /// Section `flush`.

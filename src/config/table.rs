@@ -137,11 +137,13 @@ const CHECKOUT_CHANNEL: &[Key] = &[
 
 const DEDUPLICATION: &[Key] = &[
     key("window", ANY_LENGTH, "Event time within which a repeated id is a repeat."),
-    key("ids", Integer { min: 0, max: 65_535 }, "Ids remembered per customer."),
+    key("ids", Integer { min: 0, max: 65_535 }, "Ids remembered per customer; 0: none."),
 ];
 
-const IDENTITY: &[Key] =
-    &[key("degenerate_ids", List(&Text), "Ids that name nobody, compared without case.")];
+const IDENTITY: &[Key] = &[
+    key("degenerate_ids", List(&Text), "Ids that name nobody, compared without case."),
+    key("follow_customers", Bool, "Whether sessions, checkouts and ids are kept per customer."),
+];
 
 const WINDOW: &[Key] = &[
     key("length", POSITIVE, "Length of the window."),
@@ -153,6 +155,7 @@ const FIGURES: &[Key] = &[
     key("dimensions", List(&List(&DIMENSION)), "Sets of dimensions; the total is always there."),
     key("dimension_cap", COUNT, "Values per dimension; what comes after is `other`."),
     key("value_of", Choice(&["orders", "events"]), "Whose money `value` sums up."),
+    key("distinct_customers", Bool, "Whether distinct customers are counted."),
 ];
 
 const FLUSH: &[Key] = &[

@@ -108,6 +108,9 @@ impl Customer {
 
     /// True if this fingerprint was seen within the window, at a time near `time`.
     pub(super) fn knows(&self, time: EventTime, fingerprint: u64, ctx: &Context<'_>) -> bool {
+        if ctx.settings.dedup_ids == 0 {
+            return false;
+        }
         let window = ctx.settings.dedup_window.as_ms();
         let same =
             |e: &Stored| e.fingerprint == fingerprint && time.since(e.time).as_ms().abs() <= window;
@@ -162,17 +165,21 @@ impl Customer {
             false => None,
         };
         let change = if let Some(session) = appended {
-            if self.tips.is_empty() {
-                self.tips = links::tips(&self.marks, &self.log.open(&mut scratch).events, ctx);
+            if ctx.settings.distinct_customers {
+                if self.tips.is_empty() {
+                    self.tips = links::tips(&self.marks, &self.log.open(&mut scratch).events, ctx);
+                }
+                links::visit_last(&event, &mut self.tips, ctx);
             }
-            links::visit_last(&event, &mut self.tips, ctx);
             self.log.push(event, value, &mut scratch);
             Change::Appended(session)
         } else {
             self.tips = Vec::new();
             let (marks, sessions) = (&self.marks, &mut self.sessions);
             self.log.insert(event, value, &mut scratch, |events, at| {
-                links::visit(events, at, marks, ctx);
+                if ctx.settings.distinct_customers {
+                    links::visit(events, at, marks, ctx);
+                }
                 sessions::add(sessions, events, at, ctx)
             })
         };
@@ -191,7 +198,8 @@ impl Customer {
         if !self.checkouts.is_empty() {
             let mut checkouts = self.checkouts.take();
             checkouts.reassign(|event| sessions::session_of(&self.sessions, event));
-            self.checkouts.keep(checkouts, None, ctx);
+            let rests = self.rests(ctx.clock, ctx.settings.session_gap);
+            self.checkouts.keep(checkouts, None, rests, ctx);
         }
     }
 
@@ -236,14 +244,18 @@ impl Customer {
         let source = session_records::Source { who: &self.who, log: &self.log, earned };
         look_again(session_records::publish(&source, &mut self.sessions, ctx));
         self.trim(ctx);
+        let rests = self.rests(ctx.clock, ctx.settings.session_gap);
         if let Some(mut checkouts) = checkouts {
             let live: Vec<u64> = self.sessions.iter().map(|s| s.facts.first).collect();
             checkouts.settle(&live, ctx);
             let next = checkouts.next_due(ctx);
             look_again(next);
-            self.checkouts.keep(checkouts, next, ctx);
+            self.checkouts.keep(checkouts, next, rests, ctx);
         } else if !self.checkouts.is_empty() {
             look_again(waits);
+            if rests {
+                self.checkouts.rest(ctx);
+            }
         }
         let settings = ctx.settings;
         if let Some(last) = self.log.last_time() {
@@ -275,7 +287,9 @@ impl Customer {
         let cut = below.min(expired.max(remembered));
         ctx.counts.dedup_evicted += cut.saturating_sub(expired) as u64;
         for (event, value) in events[..cut].iter().zip(values) {
-            links::remember(event, &mut self.marks, ctx);
+            if ctx.settings.distinct_customers {
+                links::remember(event, &mut self.marks, ctx);
+            }
             sessions::freeze(&mut self.sessions, event, *value, ctx);
         }
         *ctx.scratch = scratch;

@@ -360,8 +360,9 @@ impl Journey {
         let mut parts = self.context(None, out);
         let ctx = &mut parts.ctx;
         let name = touchpoint.customer_id.or(touchpoint.anonymous_id);
-        let customer =
-            name.filter(|id| !id.is_empty() && !ctx.settings.degenerate_ids.contains(*id));
+        let settings = ctx.settings;
+        let named = |id: &&str| !id.is_empty() && !settings.degenerate_ids.contains(*id);
+        let customer = name.filter(named).filter(|_| settings.follow_customers);
         let fingerprint = fingerprint(touchpoint.source, touchpoint.id);
         let tag = match touchpoint.session_id {
             Some(id) if ctx.settings.sessions_by_source && !id.is_empty() => {

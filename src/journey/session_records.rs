@@ -200,22 +200,57 @@ fn digest(record: &SessionRecord) -> u64 {
     ] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    let mut say = |text: std::fmt::Arguments<'_>| {
-        bytes.write_fmt(text).expect("a vector takes all");
-        bytes.push(0xFF);
+    let end = |bytes: &mut Vec<u8>| bytes.push(0xFF);
+    let say = |text: &str, bytes: &mut Vec<u8>| {
+        bytes.extend_from_slice(text.as_bytes());
+        end(bytes);
     };
     for channel in &record.channels {
-        say(format_args!("{channel}"));
+        say(channel, &mut bytes);
     }
-    say(format_args!("{}", record.stage_reached));
+    say(&record.stage_reached, &mut bytes);
     for step in &record.path {
-        say(format_args!("{}", step.touchpoint));
-        say(format_args!("{}", step.action));
-        say(format_args!("{}", step.at.as_ms()));
+        say(&step.touchpoint, &mut bytes);
+        say(&step.action, &mut bytes);
+        push_decimal(step.at.as_ms(), &mut bytes);
+        end(&mut bytes);
     }
     for (currency, minor) in &record.value {
-        say(format_args!("{currency}"));
-        say(format_args!("{minor}"));
+        say(currency, &mut bytes);
+        write!(bytes, "{minor}").expect("a vector takes all");
+        end(&mut bytes);
     }
     xxh3_64(&bytes)
+}
+
+/// Appends a number as it is written; a path has many.
+fn push_decimal(number: i64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let (mut left, mut at) = (number.unsigned_abs(), digits.len());
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_as_ever() {
+        for number in [0, 7, -1, 10, 1_767_225_600_000, i64::MIN, i64::MAX] {
+            let mut bytes = Vec::new();
+            push_decimal(number, &mut bytes);
+            assert_eq!(bytes, number.to_string().into_bytes());
+        }
+    }
 }

@@ -64,10 +64,16 @@ pub struct Settings {
     pub channel_t_checkout: BTreeMap<CompactString, Millis>,
     /// Event time for which ids are remembered.
     pub dedup_window: Millis,
-    /// Ids remembered per customer at least (more while their events are needed anyway).
+    /// Ids remembered per customer at least (more while their events are needed anyway); 0: repeats
+    /// are not looked for.
     pub dedup_ids: usize,
     /// Customer ids that name nobody (`guest`, `0`).
     pub degenerate_ids: BTreeSet<CompactString>,
+    /// Keep state per customer: sessions, checkouts, ids of events, distinct customers. Without it all
+    /// touchpoints are nobody's.
+    pub follow_customers: bool,
+    /// Count distinct customers.
+    pub distinct_customers: bool,
     /// Sum the value of every event instead of that of orders.
     pub value_of_events: bool,
     /// Sets of dimensions that series are kept by, without the total, which is always there.
@@ -109,6 +115,8 @@ impl Settings {
             dedup_window: Millis::from_hours(1),
             dedup_ids: 64,
             degenerate_ids: BTreeSet::new(),
+            follow_customers: true,
+            distinct_customers: true,
             value_of_events: false,
             dimension_sets: vec![
                 vec![Dimension::Channel],

@@ -220,6 +220,12 @@ fn each_kind_of_problem_is_named_at_its_place() {
         "topics: {late: {name: touchpoints.canonical}}",
         &["t.yaml:1:23: `topics.late.name`: topic `touchpoints.canonical` is already that of"],
     );
+    check(
+        "identity: {follow_customers: false}",
+        &[
+            "t.yaml:1:30: `identity.follow_customers` is false, and `rules.CheckoutAbandonmentSpike`",
+        ],
+    );
     check("topics: {late: {name: 'a b'}}", &["t.yaml:1:23: `topics.late.name`: `a b` is no name"]);
     check("registry: {username: u}", &["t.yaml:1:22: `registry.username` without"]);
     check("registry: {schemas: {x: a.avsc}}", &["t.yaml:1:22: `registry.schemas`: `x` is no id"]);

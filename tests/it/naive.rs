@@ -1,7 +1,9 @@
 //! What `generate` writes, that the folds make of it what the naive model says, and that the
 //! consumer's view finds every kind of fault.
 
-use crate::offline::{assert_same, generated, lines, plan, replayed};
+use crate::offline::{
+    assert_same, generated, generated_under, lines, plan, replayed, replayed_under, settings_with,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -188,6 +190,32 @@ fn the_folds_say_what_the_naive_model_says() {
             replayed(&input, &out, partitions, true);
             assert_same(&truth.truth_dir, &out);
         }
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_not_there_and_the_rest_as_the_naive_model_says() {
+    let dir = TempDir::new().unwrap();
+    let no_rule = "rules: {CheckoutAbandonmentSpike: {enabled: false}}\n";
+    let nobody = format!("{no_rule}identity: {{follow_customers: false}}\n");
+    let undistinct = "figures: {distinct_customers: false}\n".to_owned();
+    let repeats = "deduplication: {ids: 0}\n".to_owned();
+    for (name, yaml) in [("nobody", nobody), ("undistinct", undistinct), ("repeats", repeats)] {
+        let settings = settings_with(&yaml);
+        let dir = dir.path().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let plan = plan(Scenario::ShopLate, 5, 20_000, 1.0);
+        let (input, truth) = generated_under(&settings, &dir, &plan);
+        let counted = truth.truth;
+        assert_eq!(name == "undistinct", counted.duplicate > 0, "{name}: {counted:?}");
+        assert_eq!(name == "nobody", counted.sessions == 0, "{name}: {counted:?}");
+        assert_eq!(name == "nobody", counted.checkouts.started == 0, "{name}: {counted:?}");
+        let windows = truth.truth_dir.join("engagement.channel_stage.jsonl");
+        let customers = lines(&windows).iter().any(|l| !l.contains("\"customers\":0"));
+        assert_eq!(customers, name == "repeats", "{name}");
+        let out = dir.join("replayed");
+        replayed_under(&settings, &input, &out);
+        assert_same(&truth.truth_dir, &out);
     }
 }
 

@@ -15,8 +15,13 @@ use touchline::model::touchpoint::Touchpoint;
 
 /// The defaults, with one source of canonical JSON.
 pub(crate) fn settings() -> Settings {
+    settings_with("")
+}
+
+/// The same with more configuration.
+pub(crate) fn settings_with(more: &str) -> Settings {
     let yaml = "sources: {shop: {topic: shop, format: canonical_json, start: earliest}}\n";
-    Settings::from_yaml_str("test", yaml, BTreeMap::new()).unwrap()
+    Settings::from_yaml_str("test", &format!("{yaml}{more}"), BTreeMap::new()).unwrap()
 }
 
 /// A plan of so many touchpoints, `rate` of them a second.
@@ -26,8 +31,17 @@ pub(crate) fn plan(scenario: Scenario, seed: u64, events: u64, rate: f64) -> Pla
 
 /// Writes traffic and truth.
 pub(crate) fn generated(dir: &Path, plan: &Plan) -> (PathBuf, generate::Summary) {
+    generated_under(&settings(), dir, plan)
+}
+
+/// The same, the truth under this configuration.
+pub(crate) fn generated_under(
+    settings: &Settings,
+    dir: &Path,
+    plan: &Plan,
+) -> (PathBuf, generate::Summary) {
     let out = dir.join(format!("{}-{}", plan.scenario.name(), plan.seed));
-    let summary = write_files(plan, truth_settings(&settings()), &out, |_| {}).unwrap();
+    let summary = write_files(plan, truth_settings(settings), &out, |_| {}).unwrap();
     (out, summary)
 }
 
@@ -44,15 +58,24 @@ pub(crate) fn replayed_as(
     partitions: i32,
     final_only: bool,
 ) -> Summary {
-    let options = Options {
+    let options = Options { source: source.map(str::to_owned), final_only, ..options(input, out) };
+    replay(&settings(), &Options { partitions, ..options }).unwrap()
+}
+
+/// Replays one file into its final form under a configuration.
+pub(crate) fn replayed_under(settings: &Settings, input: &Path, out: &Path) -> Summary {
+    replay(settings, &options(input, out)).unwrap()
+}
+
+fn options(input: &Path, out: &Path) -> Options {
+    Options {
         inputs: vec![input.to_owned()],
         out: out.to_owned(),
-        partitions,
-        final_only,
-        source: source.map(str::to_owned),
+        partitions: 3,
+        final_only: true,
+        source: None,
         close: true,
-    };
-    replay(&settings(), &options).unwrap()
+    }
 }
 
 /// Fails with the first line that is not the same in both directories.

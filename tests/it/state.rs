@@ -193,7 +193,7 @@ fn read_fixture(name: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     while let Some(key) = part() {
         let value = unframer.entry(part().unwrap()).unwrap();
-        entries.push(Entry { key: key.to_vec(), value: Some(value) });
+        entries.push(Entry { key: key.to_vec(), value: Some(value.into_owned()) });
     }
     entries
 }

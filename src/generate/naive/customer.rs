@@ -40,7 +40,7 @@ pub(super) fn compute(
     let orders = orders(events, &checkouts);
 
     for (i, event) in events.iter().enumerate() {
-        let mut what = vec![Count::Event(Some(who.number))];
+        let mut what = vec![Count::Event(settings.distinct_customers.then_some(who.number))];
         if orders.contains(&i) {
             what.push(Count::Order);
         }

@@ -77,7 +77,7 @@ impl Naive {
         let customer = self.customer_of(t);
         if let Some(customer) = &customer {
             let name = (t.tenant.clone(), customer.clone(), t.source.clone(), t.id.clone());
-            if !self.seen.insert(name) {
+            if self.settings.recognise_repeats && !self.seen.insert(name) {
                 self.summary.duplicate += 1;
                 return;
             }
@@ -100,7 +100,9 @@ impl Naive {
     /// The known id, else the anonymous one, unless it is everybody's.
     fn customer_of(&self, t: &Touchpoint) -> Option<CompactString> {
         let id = t.customer_id.as_ref().or(t.anonymous_id.as_ref())?;
-        let usable = !id.is_empty() && !self.settings.degenerate_ids.contains(id);
+        let settings = &self.settings;
+        let usable =
+            settings.follow_customers && !id.is_empty() && !settings.degenerate_ids.contains(id);
         usable.then(|| id.clone())
     }
 

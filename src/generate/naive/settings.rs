@@ -40,6 +40,12 @@ pub struct Settings {
     pub value_of_events: bool,
     /// Ids that are nobody's.
     pub degenerate_ids: BTreeSet<CompactString>,
+    /// False if all touchpoints are nobody's.
+    pub follow_customers: bool,
+    /// True if a customer's event with a known id is a repeat.
+    pub recognise_repeats: bool,
+    /// True if distinct customers are counted.
+    pub distinct_customers: bool,
 }
 
 impl Default for Settings {
@@ -67,6 +73,9 @@ impl Default for Settings {
             merge: Millis::from_hours(24),
             value_of_events: false,
             degenerate_ids: ["null", "guest", "0"].map(CompactString::from).into(),
+            follow_customers: true,
+            recognise_repeats: true,
+            distinct_customers: true,
         }
     }
 }

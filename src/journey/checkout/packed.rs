@@ -1,5 +1,6 @@
 //! A customer's checkouts at rest. Most wait for hours or days, and packed they take a third of the
-//! room; while something is due within minutes they stay as they are worked with.
+//! room; while the customer is about, or something is due within minutes, they stay as they are worked
+//! with.
 
 use super::Checkouts;
 use crate::codec::packed;
@@ -91,19 +92,30 @@ impl Packed {
     }
 
     /// Keeps `checkouts`, which want to be looked at when the clock has passed `look`; at once if
-    /// that is not known.
+    /// that is not known. They rest if `rests` says that the customer does.
     pub(in crate::journey) fn keep(
         &mut self,
         checkouts: Box<Checkouts>,
         look: Option<EventTime>,
+        rests: bool,
         ctx: &Context<'_>,
     ) {
         *self = Packed { look, ..Packed::default() };
-        let soon = look.zip(ctx.clock).is_some_and(|(look, clock)| look.since(clock) <= SOON);
-        match (checkouts.is_empty(), soon) {
-            (true, _) => {}
-            (false, true) => self.open = Some(checkouts),
-            (false, false) => self.bytes = pack(&checkouts).into_boxed_slice(),
+        if !checkouts.is_empty() {
+            self.open = Some(checkouts);
+        }
+        if rests {
+            self.rest(ctx);
+        }
+    }
+
+    /// Packs what is open, unless it is wanted soon.
+    pub(in crate::journey) fn rest(&mut self, ctx: &Context<'_>) {
+        let soon = |look: EventTime| ctx.clock.is_some_and(|clock| look.since(clock) <= SOON);
+        if !self.look.is_some_and(soon)
+            && let Some(checkouts) = self.open.take()
+        {
+            self.bytes = pack(&checkouts).into_boxed_slice();
         }
     }
 
