@@ -167,17 +167,21 @@ fn recovery(options: &Options, report: &mut Report) {
     if options.wants("rolling") {
         first = rolling(options, report, &watch, &a, first);
     }
+    let mut first = Some(first);
     for (part, more, aim) in
         [("takeover", "", SESSION + 5.0), ("standby", "  standby_replicas: 1", SESSION + 2.0)]
     {
         if options.wants(part) {
-            first.terminate();
+            if let Some(mut first) = first.take() {
+                first.terminate();
+            }
             let configs = [instance("a", more), instance("b", more)];
             takeover(options, report, (part, aim), &watch, &configs);
-            first = Child::start(&configs[0]);
         }
     }
-    first.terminate();
+    if let Some(mut first) = first {
+        first.terminate();
+    }
     load.stop();
 }
 
