@@ -172,14 +172,14 @@ fn recovery(options: &Options, report: &mut Report) {
         [("takeover", "", SESSION + 5.0), ("standby", "  standby_replicas: 1", SESSION + 2.0)]
     {
         if options.wants(part) {
-            if let Some(mut first) = first.take() {
+            if let Some(first) = first.take() {
                 first.terminate();
             }
             let configs = [instance("a", more), instance("b", more)];
             takeover(options, report, (part, aim), &watch, &configs);
         }
     }
-    if let Some(mut first) = first {
+    if let Some(first) = first {
         first.terminate();
     }
     load.stop();
