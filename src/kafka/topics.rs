@@ -74,10 +74,13 @@ impl Wanted {
         Wanted { name: name.to_owned(), partitions: Some(partitions), replication, configs }
     }
 
-    /// A topic that keeps state: it is never cut, and tombstones free what they delete within a day.
+    /// A topic that keeps state: it is never cut, and tombstones free what they delete within a day. The
+    /// last segment is never compacted, and a restart reads it whole: it ends at 50 MiB, as Kafka
+    /// Streams has it, not at 1 GiB.
     pub fn changelog(name: &str, partitions: i32, replication: Option<i32>) -> Wanted {
         let mut wanted = Wanted::ours(name, partitions, replication, Cleanup::Compact, -1);
-        let more = [("retention.ms", "-1"), ("segment.ms", "3600000")];
+        let more =
+            [("retention.ms", "-1"), ("segment.ms", "3600000"), ("segment.bytes", "52428800")];
         wanted.configs.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
         wanted
     }
