@@ -17,8 +17,9 @@ use super::{cells::What, links};
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
 
-/// Age beyond the lateness floor at which a busy customer's events are forgotten.
-const TRIM_AFTER: Millis = Millis::from_mins(1);
+/// Age beyond the lateness floor at which a busy customer's events are forgotten: many at once, since
+/// each time all are unpacked.
+const TRIM_AFTER: Millis = Millis::from_mins(5);
 
 /// An event as it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -135,9 +136,7 @@ impl Customer {
         value: Option<(u32, i64)>,
         ctx: &mut Context<'_>,
     ) -> Next {
-        if self.log.first_time().is_some_and(|first| first.plus(TRIM_AFTER) < ctx.floor()) {
-            self.trim(ctx);
-        }
+        self.trim(ctx);
         let change = self.store(event, value.unwrap_or_default(), ctx);
         let session = match &change {
             Change::Appended(first) => *first,
@@ -274,7 +273,9 @@ impl Customer {
     /// Forgets events that nothing that is not too late can come before.
     fn trim(&mut self, ctx: &mut Context<'_>) {
         let (Some(watermark), floor) = (ctx.watermark, ctx.floor()) else { return };
-        if self.log.first_time().is_none_or(|first| first >= floor) {
+        let ripe = |first: EventTime| first.plus(TRIM_AFTER) < floor;
+        let all = self.log.last_time().is_some_and(|last| last < floor);
+        if !all && !self.log.first_time().is_some_and(ripe) {
             return;
         }
         let mut scratch = std::mem::take(ctx.scratch);
