@@ -73,30 +73,24 @@ fn slides(length: Millis, slice: Option<Millis>) -> String {
     if some.is_empty() { format!("a part of {length}") } else { some.join(", ") }
 }
 
-/// A rule about checkouts needs them.
-fn follow_checkouts(rule: &str, follows: View<'_>, problems: &mut Problems) {
-    if !follows.has_invalid() && !follows.bool() {
-        let text = format!(
-            "`identity.follow_customers` is false, and `rules.{rule}` is about checkouts, which \
-             are of customers: disable the rule"
-        );
-        problems.add(&follows.at(), text);
-    }
-}
-
 /// A rule looks at windows and series that are counted.
 fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Problems) {
     let figures = root.get("figures");
     let dimensions = figures.get("dimensions");
+    let follows = root.get("identity").get("follow_customers");
     let sets: BTreeSet<_> = super::read::figures(root).dimensions.into_iter().collect();
     let enabled = |(_, rule): &(_, View<'_>)| rule.get("enabled").bool();
     for (i, (entry, rule)) in root.get("rules").entries().filter(enabled).enumerate() {
         if i == RULES_MAX {
             problems.add(&entry.key_at, format!("`rules`: more than {RULES_MAX} are enabled"));
         }
-        let follows = root.get("identity").get("follow_customers");
-        if rule.get("detector").str() == Some("ratio_spike") && follows.node().is_some() {
-            follow_checkouts(&entry.key, follows, problems);
+        if rule.get("detector").str() == Some("ratio_spike") && follows.str() == Some("false") {
+            let text = format!(
+                "`identity.follow_customers` is false, and `rules.{}` is about checkouts, which are \
+                 of customers: disable the rule",
+                entry.key
+            );
+            problems.add(&follows.at(), text);
         }
         let window = rule.get("window");
         if let (Some(length), Some(lengths)) = (window.valid_duration(), lengths)

@@ -280,12 +280,6 @@ fn replaces(new: &CheckoutRecord, old: &CheckoutRecord) -> bool {
     }
 }
 
-/// True for what ends a checkout or a cart.
-fn is_outcome(transition: Transition) -> bool {
-    use Transition::{Abandoned, Completed, Expired, Recovered};
-    matches!(transition, Completed | Abandoned | Recovered | Expired)
-}
-
 type CheckoutKey<'a> = (&'a str, &'a str, CheckoutKind, EventTime, Transition, EventTime);
 
 /// The rows of one instance; none if it was merged into another.
@@ -297,7 +291,7 @@ fn instance_rows(records: &[CheckoutRecord]) -> Vec<(CheckoutKey<'_>, String)> {
     let retracted =
         records.iter().filter(|r| r.transition == Transition::Retracted).map(|r| r.revision).max();
     let stands = |r: &&CheckoutRecord| {
-        is_outcome(r.transition) && retracted.is_none_or(|revision| r.revision > revision)
+        r.transition.is_outcome() && retracted.is_none_or(|revision| r.revision > revision)
     };
     let outcome = records.iter().filter(stands).max_by_key(|r| r.revision).map(|r| r.transition);
     let holds = |r: &&CheckoutRecord| match r.transition {

@@ -22,12 +22,16 @@ impl Frozen {
     ///
     /// # Errors
     /// If it is of another version, or no customer's.
-    pub(super) fn new(who: &Who, value: &[u8]) -> Result<Frozen, StateError> {
+    pub(super) fn new(
+        tenant: TenantId,
+        customer: &str,
+        value: &[u8],
+    ) -> Result<Frozen, StateError> {
         customer::saved_timer(value)?;
-        let name = who.customer.as_bytes();
+        let name = customer.as_bytes();
         let len = u32::try_from(name.len()).map_err(|_| StateError::Malformed("customer"))?;
         let mut bytes = Vec::with_capacity(2 * NUMBER + name.len() + value.len());
-        bytes.extend_from_slice(&who.tenant.to_le_bytes());
+        bytes.extend_from_slice(&tenant.to_le_bytes());
         bytes.extend_from_slice(&len.to_le_bytes());
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value);

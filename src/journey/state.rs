@@ -1,7 +1,7 @@
 //! The fold's state as entries: small ones that nearly always change, tables that only grow, and one
 //! entry per customer. Timers follow from customers.
 
-use super::context::Who;
+use super::profile::TenantId;
 use super::{CompactString, Journey, SourcePartition, cells, counts};
 use crate::engine::progress::Report;
 use crate::engine::state::{Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode};
@@ -152,14 +152,17 @@ impl Checkpointed for Journey {
             self.take_small(out);
         }
         self.profiles.take_dirty(out);
-        let key =
-            |who: &Who| KeyWriter::new(CUSTOMER).u32(who.tenant).rest(who.customer.as_bytes());
+        let key = |tenant: TenantId, customer: &str| {
+            KeyWriter::new(CUSTOMER).u32(tenant).rest(customer.as_bytes())
+        };
         let mut gone: Vec<Entry> = Vec::new();
         let (clock, gap) = (self.progress.clock(), self.settings.session_gap);
         self.store.take_dirty(
             |customer| customer.rests(clock, gap),
-            |who, value| out.push(Entry { key: key(who), value: Some(value) }),
-            |who| gone.push(Entry { key: key(who), value: None }),
+            |tenant, customer, value| {
+                out.push(Entry { key: key(tenant, customer), value: Some(value) });
+            },
+            |tenant, customer| gone.push(Entry { key: key(tenant, customer), value: None }),
         );
         // One may have been forgotten, written, and forgotten again.
         gone.sort_unstable();
@@ -188,8 +191,7 @@ impl Checkpointed for Journey {
             CUSTOMER => {
                 let tenant = reader.u32()?;
                 let name = std::str::from_utf8(reader.rest()).map_err(|_| reader.error())?;
-                let who = Who { tenant, customer: name.into() };
-                self.store.restore(&who, value)
+                self.store.restore(tenant, name, value)
             }
             _ => Err(reader.error()),
         }

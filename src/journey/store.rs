@@ -16,9 +16,10 @@ pub(super) struct Store {
     slots: Vec<Place>,
     free: Vec<Slot>,
     index: HashTable<Indexed>,
-    /// Slots of what is dirty; some may have been freed since, or taken again. Of those at rest only
-    /// such as are to be written although they have not changed.
+    /// Slots of the customers that are dirty; some may have been freed since, or taken again.
     dirty: Vec<Slot>,
+    /// All are to be written, those at rest, too.
+    all: bool,
     /// Customers that were written down and have been forgotten since.
     gone: Vec<Who>,
 }
@@ -167,20 +168,13 @@ impl Store {
     fn touch(&mut self, slot: Slot) {
         match &mut self.slots[slot as usize] {
             Place::Awake(customer) if !customer.is_dirty => customer.is_dirty = true,
-            Place::AtRest(_) => {}
             _ => return,
         }
         // Where nobody writes anything down, customers come and go without end.
         if self.dirty.len() > 2 * self.slots.len() + 64 {
-            self.dirty.push(slot);
-            self.dirty.sort_unstable();
-            self.dirty.dedup();
-            let slots = &self.slots;
-            self.dirty.retain(|slot| match &slots[*slot as usize] {
-                Place::Free => false,
-                Place::Awake(customer) => customer.is_dirty,
-                Place::AtRest(_) => true,
-            });
+            let is_dirty =
+                |slot: &Slot| matches!(&self.slots[*slot as usize], Place::Awake(c) if c.is_dirty);
+            self.dirty = self.taken().filter(is_dirty).collect();
         } else {
             self.dirty.push(slot);
         }
@@ -200,6 +194,7 @@ impl Store {
         for slot in 0..self.slots.len() {
             self.touch(slot as Slot);
         }
+        self.all = true;
     }
 
     /// Hands every dirty customer and its value to `write`, and who has been forgotten to `forget`.
@@ -207,32 +202,35 @@ impl Store {
     pub(super) fn take_dirty(
         &mut self,
         rests: impl Fn(&Customer) -> bool,
-        mut write: impl FnMut(&Who, Vec<u8>),
-        mut forget: impl FnMut(&Who),
+        mut write: impl FnMut(TenantId, &str, Vec<u8>),
+        mut forget: impl FnMut(TenantId, &str),
     ) {
-        for slot in std::mem::take(&mut self.dirty) {
-            let place = &mut self.slots[slot as usize];
-            match place {
-                Place::Awake(customer) if customer.is_dirty => {
-                    (customer.is_dirty, customer.is_saved) = (false, true);
-                    let value = customer.save();
-                    let frozen = rests(customer).then(|| Frozen::new(&customer.who, &value));
-                    write(&customer.who, value);
-                    if let Some(Ok(frozen)) = frozen {
-                        *place = Place::AtRest(frozen);
-                    }
+        if std::mem::take(&mut self.all) {
+            for place in &self.slots {
+                if let Place::AtRest(frozen) = place {
+                    write(frozen.tenant(), frozen.name(), frozen.value().to_vec());
                 }
-                Place::AtRest(frozen) => {
-                    let who = Who { tenant: frozen.tenant(), customer: frozen.name().into() };
-                    write(&who, frozen.value().to_vec());
-                }
-                Place::Free | Place::Awake(_) => {}
             }
         }
-        for who in std::mem::take(&mut self.gone) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let place = &mut self.slots[slot as usize];
+            let Place::Awake(customer) = place else { continue };
+            if !customer.is_dirty {
+                continue;
+            }
+            (customer.is_dirty, customer.is_saved) = (false, true);
+            let (tenant, name, value) =
+                (customer.who.tenant, &customer.who.customer, customer.save());
+            let frozen = rests(customer).then(|| Frozen::new(tenant, name, &value));
+            write(tenant, name, value);
+            if let Some(Ok(frozen)) = frozen {
+                *place = Place::AtRest(frozen);
+            }
+        }
+        for Who { tenant, customer } in std::mem::take(&mut self.gone) {
             // One that is back has just been written.
-            if self.find(who.tenant, &who.customer).is_none() {
-                forget(&who);
+            if self.find(tenant, &customer).is_none() {
+                forget(tenant, &customer);
             }
         }
     }
@@ -241,13 +239,18 @@ impl Store {
     ///
     /// # Errors
     /// If the value is of another version.
-    pub(super) fn restore(&mut self, who: &Who, value: Option<&[u8]>) -> Result<(), StateError> {
-        let known = self.find(who.tenant, &who.customer);
-        let frozen = value.map(|value| Frozen::new(who, value)).transpose()?;
+    pub(super) fn restore(
+        &mut self,
+        tenant: TenantId,
+        customer: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let known = self.find(tenant, customer);
+        let frozen = value.map(|value| Frozen::new(tenant, customer, value)).transpose()?;
         match (frozen, known) {
             (Some(frozen), Some(slot)) => self.slots[slot as usize] = Place::AtRest(frozen),
             (Some(frozen), None) => {
-                self.insert(hash(who.tenant, &who.customer), Place::AtRest(frozen));
+                self.insert(hash(tenant, customer), Place::AtRest(frozen));
             }
             (None, Some(slot)) => self.remove(slot),
             (None, None) => {}
@@ -258,6 +261,7 @@ impl Store {
     /// Everything has been restored: nothing is dirty.
     pub(super) fn restored(&mut self) {
         self.dirty = Vec::new();
+        self.all = false;
         self.gone = Vec::new();
     }
 

@@ -8,7 +8,7 @@
 //! | [`client`] | connection properties and their check; metadata, end offsets, start positions |
 //! | [`task`] | what a worker runs, and the records that go in and out |
 //! | [`group`] | starts the workers of one role; the handle to watch, finish and stop them |
-//! | `worker`, `slot`, `commit`, `batch` | one worker: its loop, its partitions, its commit step, its consumer |
+//! | `worker`, `slot`, `waits`, `commit`, `batch` | one worker: its loop, its partitions, their retries, its commit step, its consumer |
 //! | [`exactly`] | the worker that delivers exactly once |
 //! | [`observer`], [`health`] | what a worker tells about itself |
 //! | [`reader`], [`writer`] | a plain tailing reader and a plain writer, for the relay, the generator and tests |
@@ -48,6 +48,7 @@ mod start;
 pub mod state;
 pub mod task;
 pub mod topics;
+mod waits;
 mod worker;
 pub mod writer;
 

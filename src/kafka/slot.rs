@@ -4,6 +4,7 @@ use super::batch::BatchConsumer;
 use super::error::Error;
 use super::observer::age_secs;
 use super::task::{Produced, Record, Task, TaskError, TopicPartition};
+use super::waits;
 use crate::clock::Moment;
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
@@ -12,8 +13,6 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::Duration;
 
-const RETRY_FIRST_MS: i64 = 100;
-const RETRY_MOST_MS: i64 = 10_000;
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a slot is doing.
@@ -46,7 +45,7 @@ pub(super) struct Slot {
     since: Moment,
     /// When the task last asked for a retry, and how long to wait from then on.
     asked: Moment,
-    delay_ms: i64,
+    delay: Millis,
     last_timestamp: i64,
 }
 
@@ -77,7 +76,7 @@ impl Slot {
             caught_up: false,
             since: Moment::now(),
             asked: Moment::now(),
-            delay_ms: 0,
+            delay: Millis::ZERO,
             last_timestamp: -1,
         }
     }
@@ -140,7 +139,7 @@ impl Slot {
                 self.caught_up = false;
                 self.since = Moment::now();
                 self.last_timestamp = record.timestamp;
-                self.delay_ms = 0;
+                self.delay = Millis::ZERO;
                 Ok(Folded::Yes)
             }
             Err(TaskError::Fatal(reason)) => Err(reason),
@@ -151,7 +150,8 @@ impl Slot {
                 self.caught_up = false;
                 self.state = State::Waiting { paused: false };
                 self.asked = Moment::now();
-                self.delay_ms = (self.delay_ms * 2).clamp(RETRY_FIRST_MS, RETRY_MOST_MS);
+                self.delay = waits::after(self.delay);
+                waits::tell(&self.at, self.delay, &reason);
                 Ok(Folded::Waits(reason))
             }
         }
@@ -230,7 +230,7 @@ impl Slot {
             self.state = State::Waiting { paused: true };
             return Ok(false);
         }
-        if self.asked.elapsed() < Millis::from_ms(self.delay_ms) {
+        if self.asked.elapsed() < self.delay {
             return Ok(false);
         }
         let next = self.next.expect("set when the task asked for a retry");

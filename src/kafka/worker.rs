@@ -253,7 +253,6 @@ impl<C: CommitStep> Worker<C> {
                         Ok(Folded::Yes) => folded += 1,
                         Ok(Folded::Skipped | Folded::InPart) => {}
                         Ok(Folded::Waits(reason)) => {
-                            tracing::warn!(role, at = %slot.at, reason, "the partition waits");
                             monitor.waits(&slot.at, &reason);
                             observer.retrying(role, record.topic, record.partition, &reason);
                         }

@@ -85,6 +85,14 @@ pub enum Transition {
     Expired,
 }
 
+impl Transition {
+    /// True for what ends a checkout or a cart, as long as nothing takes it back.
+    pub fn is_outcome(self) -> bool {
+        use Transition::{Abandoned, Completed, Expired, Recovered};
+        matches!(self, Completed | Abandoned | Recovered | Expired)
+    }
+}
+
 /// `checkout.lifecycle`, key `instance`, ordered within it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the schema files document the fields")]

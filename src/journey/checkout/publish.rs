@@ -199,7 +199,7 @@ impl Teller<'_> {
         let told =
             |e: &Entry| Told { transition: e.transition, at: e.at, content: self.content(e, ctx) };
         let mut outcome: Vec<Told> =
-            visible.iter().filter(|e| is_outcome(e.transition)).map(told).collect();
+            visible.iter().filter(|e| e.transition.is_outcome()).map(told).collect();
         if self.instance.seed.is_some() {
             // A settled instance's own outcome is not among the transitions of its later events.
             let mut full = outcome_of(self.instance.state);
@@ -356,8 +356,4 @@ impl Teller<'_> {
         ctx.counts.checkout(record.kind, &channel, record.transition);
         ctx.say(Fact::Checkout(Box::new(record)));
     }
-}
-
-fn is_outcome(transition: Transition) -> bool {
-    !matches!(transition, Transition::Started | Transition::Step | Transition::PaymentFailed)
 }

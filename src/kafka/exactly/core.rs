@@ -29,16 +29,13 @@ use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
 use crate::kafka::task::{Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition};
+use crate::kafka::waits;
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
 use compact_str::CompactString;
 use standby::Standbys;
 use std::sync::Arc;
 
-const RETRY_FIRST: Millis = Millis::from_ms(100);
-const RETRY_MOST: Millis = Millis::from_secs(10);
-/// A wait that has come to this is worth a word.
-const WAITS_LONG: Millis = Millis::from_secs(1);
 /// Between two questions for a committed offset.
 const ASK_EVERY: Millis = Millis::from_ms(200);
 /// A committed offset that must be there is asked for so often.
@@ -380,15 +377,8 @@ impl Core {
             Err(TaskError::Retry { reason }) => {
                 slot.next = Some(here);
                 slot.caught_up = false;
-                slot.delay = Millis::from_ms(
-                    (slot.delay.as_ms() * 2).clamp(RETRY_FIRST.as_ms(), RETRY_MOST.as_ms()),
-                );
-                // Waiting for slower partitions comes and goes many times a second.
-                if slot.delay < WAITS_LONG {
-                    tracing::debug!(at = %slot.at, reason, "the partition waits");
-                } else {
-                    tracing::warn!(at = %slot.at, reason, "the partition still waits");
-                }
+                slot.delay = waits::after(slot.delay);
+                waits::tell(&slot.at, slot.delay, &reason);
                 slot.phase =
                     Phase::Waiting { at: Millis::from_ms(now.as_ms() + slot.delay.as_ms()) };
                 self.commands.push(Command::Pause(slot.at.clone()));
