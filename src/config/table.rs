@@ -111,7 +111,11 @@ const TIME: &[Key] = &[
     key("idle_timeout", POSITIVE, "After which quiet a source partition counts as idle."),
     key("max_future_skew", ANY_LENGTH, "How far ahead of its arrival an event may be dated."),
     key("max_age", POSITIVE, "How old an event may be on arrival."),
-    key("max_drift", POSITIVE, "How far a source partition may run ahead of the slowest."),
+    key(
+        "max_drift",
+        POSITIVE,
+        "How far a source partition may run ahead of the slowest, a fetch apart.",
+    ),
 ];
 
 const SESSIONS: &[Key] = &[

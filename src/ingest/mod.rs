@@ -15,4 +15,4 @@ pub mod task;
 pub use marks::MarkSchedule;
 pub use record::{Outcome, SourceRecord};
 pub use rules::{Rules, Settings as RulesSettings};
-pub use task::{CanonicalOut, SourceTask, ahead};
+pub use task::{CanonicalOut, SourceTask, is_ahead};

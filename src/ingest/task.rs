@@ -15,7 +15,6 @@ use crate::model::reject::{FilterReason, Reject};
 use crate::model::time::{EventTime, Millis};
 use crate::model::touchpoint::{Origin, Touchpoint};
 use compact_str::CompactString;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One canonical record to write.
@@ -174,17 +173,15 @@ pub fn key(touchpoint: &Touchpoint) -> Vec<u8> {
     }
 }
 
-/// The partitions that are ahead of the slowest by more than `max_drift`: to be paused.
+/// True if a partition with this watermark is ahead of the slowest of `all` by more than
+/// `max_drift`: it is to be paused.
 ///
 /// Idle partitions hold nobody back, nor do those that have had no data yet.
-pub fn ahead<K: Ord + Clone>(
-    reports: impl Iterator<Item = (K, Report)> + Clone,
+pub fn is_ahead<'a>(
+    watermark: Option<EventTime>,
+    all: impl Iterator<Item = &'a Report>,
     max_drift: Millis,
-) -> BTreeSet<K> {
-    let slowest = reports.clone().filter(|(_, r)| !r.idle).filter_map(|(_, r)| r.watermark).min();
-    let Some(slowest) = slowest else { return BTreeSet::new() };
-    reports
-        .filter(|(_, r)| r.watermark.is_some_and(|w| w.since(slowest) > max_drift))
-        .map(|(partition, _)| partition)
-        .collect()
+) -> bool {
+    let slowest = all.filter(|report| !report.idle).filter_map(|report| report.watermark).min();
+    watermark.zip(slowest).is_some_and(|(mine, slowest)| mine.since(slowest) > max_drift)
 }

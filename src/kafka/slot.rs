@@ -230,7 +230,7 @@ impl Slot {
             self.state = State::Waiting { paused: true };
             return Ok(false);
         }
-        if self.asked.elapsed() < self.delay {
+        if !self.task.may_go_on().unwrap_or(self.asked.elapsed() >= self.delay) {
             return Ok(false);
         }
         let next = self.next.expect("set when the task asked for a retry");

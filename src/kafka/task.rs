@@ -192,6 +192,13 @@ pub trait Task: Send {
     /// Folds one record; appends what is to be produced.
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError>;
 
+    /// Asked while a partition waits because `record` asked for a retry: whether what it waits for has
+    /// come, if the task can tell. Then it is called again at once, and not before; without an answer
+    /// after a while that grows.
+    fn may_go_on(&self) -> Option<bool> {
+        None
+    }
+
     /// True if the last record asks for more than `record` appended at once: the worker hands over
     /// what there is and calls `record` again, with the same record.
     fn has_more(&self) -> bool {

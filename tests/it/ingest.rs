@@ -11,7 +11,7 @@ use touchline::ingest::mapping::spec::MappingSpec;
 use touchline::ingest::mapping::{Mapping, MappingError};
 use touchline::ingest::record::{Outcome, SourceRecord};
 use touchline::ingest::rules::{Rules, Settings, UnknownWords, customer, hashed_email};
-use touchline::ingest::task::{CanonicalOut, SourceTask, ahead};
+use touchline::ingest::task::{CanonicalOut, SourceTask, is_ahead};
 use touchline::model::observation::Observation;
 use touchline::model::reject::{FilterReason, RejectReason};
 use touchline::model::taxonomy::{Pair, Taxonomy};
@@ -575,20 +575,20 @@ fn long_lists_are_cut() {
 
 #[test]
 fn partitions_too_far_ahead_are_paused() {
-    let report = |partition: u8, watermark: Option<i64>, idle: bool| {
+    let report = |watermark: Option<i64>, idle: bool| {
         let watermark = watermark.map(EventTime::from_ms);
-        (partition, touchline::engine::progress::Report { watermark, clock: watermark, idle })
+        touchline::engine::progress::Report { watermark, clock: watermark, idle }
     };
-    let check = |reports: &[(u8, touchline::engine::progress::Report)], expected: &[u8]| {
-        let got = ahead(reports.iter().copied(), Millis::from_ms(100));
-        assert_eq!(got.into_iter().collect::<Vec<_>>(), expected);
+    let check = |reports: &[touchline::engine::progress::Report], expected: &[usize]| {
+        let is = |r: &usize| is_ahead(reports[*r].watermark, reports.iter(), Millis::from_ms(100));
+        assert_eq!((0..reports.len()).filter(is).collect::<Vec<_>>(), expected);
     };
-    let (slow, at, over) = (report(0, Some(0), false), report(1, Some(100), false), 101);
+    let (slow, at, over) = (report(Some(0), false), report(Some(100), false), 101);
     check(&[], &[]);
-    check(&[slow, at, report(2, Some(over), false)], &[2]);
-    check(&[report(0, Some(0), true), at, report(2, Some(over), false)], &[]);
-    check(&[report(0, None, false), at, report(2, Some(900), false)], &[2]);
-    check(&[report(0, Some(0), true), report(1, Some(900), true)], &[]);
+    check(&[slow, at, report(Some(over), false)], &[2]);
+    check(&[report(Some(0), true), at, report(Some(over), false)], &[]);
+    check(&[report(None, false), at, report(Some(900), false)], &[2]);
+    check(&[report(Some(0), true), report(Some(900), true)], &[]);
 }
 
 // ---- the shipped mappings and the real sets

@@ -8,7 +8,7 @@ use crate::codec::canonical::{encode_avro, encode_control_avro, encode_control_j
 use crate::codec::murmur2::partition_of;
 use crate::config::Format;
 use crate::engine::progress::Report;
-use crate::ingest::{CanonicalOut, MarkSchedule, Outcome, SourceRecord, SourceTask, ahead};
+use crate::ingest::{CanonicalOut, MarkSchedule, Outcome, SourceRecord, SourceTask, is_ahead};
 use crate::kafka::task::{OutRecord, Produced, Record, Task, TaskError, TaskFactory, TaskProgress};
 use crate::model::control::{CONTROL_HEADER, Control};
 use crate::model::ids::PartitionId;
@@ -77,6 +77,8 @@ impl TaskFactory for Ingests {
             of: self.of,
             idle_timeout: self.idle_timeout,
             max_drift: self.max_drift,
+            read: 0,
+            waits: false,
             encoding: self.encoding,
             reports: self.reports.clone(),
             mapped: Vec::new(),
@@ -97,6 +99,10 @@ struct IngestTask {
     of: u32,
     idle_timeout: Millis,
     max_drift: Millis,
+    /// Bytes since it last waited for slower partitions.
+    read: usize,
+    /// It waits for slower partitions.
+    waits: bool,
     encoding: CanonicalEncoding,
     reports: Arc<Reports>,
     /// Reused from record to record.
@@ -146,8 +152,7 @@ impl IngestTask {
     /// True if this partition is to wait for slower ones.
     fn is_ahead(&self) -> bool {
         let reports = self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let all = reports.iter().map(|(key, report)| (key.clone(), *report));
-        ahead(all, self.max_drift).contains(&(self.source.name.clone(), self.partition.get()))
+        is_ahead(self.task.watermark(), reports.values(), self.max_drift)
     }
 
     /// Appends what the last record was mapped to: all of it, or nothing if one is too large to be
@@ -236,17 +241,24 @@ impl Drop for IngestTask {
 
 /// Records between two looks at whether this partition is too far ahead.
 const DRIFT_EVERY: i64 = 256;
+/// Bytes that are read between two waits for slower partitions: about what a fetch brings, which a
+/// pause throws away. It bounds what lies in the canonical topic ahead of its watermark as well as
+/// time does, and a backlog of few events an hour is not read one by one.
+const READ_AT_LEAST: usize = 1 << 20;
 
 impl Task for IngestTask {
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
         if record.offset.get() % DRIFT_EVERY == 0 {
             self.report(false, Millis::ZERO);
-            if self.is_ahead() {
+            self.waits = self.read >= READ_AT_LEAST && self.is_ahead();
+            if self.waits {
+                self.read = 0;
                 let reason = "slower source partitions (time.max_drift)".to_owned();
                 return Err(TaskError::Retry { reason });
             }
         }
         let mut outcome = self.fold(record)?;
+        self.read += record.value.map_or(0, <[u8]>::len);
         // Marks go before all data, and only once nothing can be put off: outputs of a record that is
         // tried again are dropped.
         if self.marked.is_none() {
@@ -275,6 +287,10 @@ impl Task for IngestTask {
             self.mark(idle, waited, out);
         }
         Ok(())
+    }
+
+    fn may_go_on(&self) -> Option<bool> {
+        self.waits.then(|| !self.is_ahead())
     }
 
     fn seal(&mut self, out: &mut Produced) -> Result<(), TaskError> {
@@ -327,8 +343,9 @@ mod tests {
     fn fold(task: &mut dyn Task, partition: i32, minute: i64) -> Result<(), TaskError> {
         let value = format!(
             r#"{{"id": "{minute}", "source": "s", "event_time": {}, "channel": "web",
-                 "touchpoint": "page", "action": "view"}}"#,
-            1_700_000_000_000 + minute * 60_000
+                 "touchpoint": "page", "action": "view"}}{}"#,
+            1_700_000_000_000 + minute * 60_000,
+            " ".repeat(READ_AT_LEAST / 2)
         );
         let record = Record {
             topic: "in",
@@ -352,11 +369,39 @@ mod tests {
         for _ in 0..2 {
             fold(&mut *slow, 0, 0).unwrap();
         }
+        assert_eq!(fast.may_go_on(), None);
         for minute in [1, 100] {
             fold(&mut *fast, 1, minute).unwrap();
         }
         assert!(matches!(fold(&mut *fast, 1, 101), Err(TaskError::Retry { .. })));
+        assert_eq!(fast.may_go_on(), Some(false));
         drop(slow);
+        assert_eq!(fast.may_go_on(), Some(true));
         fold(&mut *fast, 1, 101).unwrap();
+    }
+
+    #[test]
+    fn a_partition_reads_on_once_slower_ones_have_moved_and_at_least_what_a_fetch_brings() {
+        let ingests = ingests();
+        let task = |partition| ingests.create("in", PartitionId::new(partition)).unwrap();
+        let (mut slow, mut fast) = (task(0), task(1));
+        for _ in 0..2 {
+            fold(&mut *slow, 0, 0).unwrap();
+        }
+        fold(&mut *fast, 1, 100).unwrap();
+        // Too far ahead, but it has read half of a fetch only.
+        fold(&mut *fast, 1, 101).unwrap();
+        assert!(matches!(fold(&mut *fast, 1, 102), Err(TaskError::Retry { .. })));
+        fold(&mut *slow, 0, 80).unwrap();
+        assert_eq!(
+            fast.may_go_on(),
+            Some(false),
+            "the slow one says what it read at its next look"
+        );
+        fold(&mut *slow, 0, 95).unwrap();
+        fold(&mut *slow, 0, 96).unwrap();
+        assert_eq!(fast.may_go_on(), Some(true));
+        fold(&mut *fast, 1, 102).unwrap();
+        assert_eq!(fast.may_go_on(), None);
     }
 }

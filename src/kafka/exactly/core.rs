@@ -255,7 +255,7 @@ impl Core {
                     *asked = true;
                     self.commands.push(Command::AskCommitted(slot.at.clone()));
                 }
-                Phase::Waiting { at } if *at <= now => {
+                Phase::Waiting { at } if slot.task.may_go_on().unwrap_or(*at <= now) => {
                     let next = slot.next.expect("set when the task asked for a retry");
                     slot.phase = Phase::Seeking;
                     self.commands.push(Command::Read(slot.at.clone(), Start::At(next)));
