@@ -151,19 +151,14 @@ pub fn decode_avro_full(
     payload: &[u8],
 ) -> Result<(Option<Origin>, Touchpoint), DecodeError> {
     let (plan, body) = schemas.plan(payload)?;
-    match plan.unfit() {
-        Some(reject) => Err(reject.clone().into()),
-        None => Ok(full(&plan.tree(body)?)?),
-    }
+    let (origin, touchpoint) = plan.whole(body)?;
+    validate_full(origin.as_ref(), &touchpoint)?;
+    Ok((origin, touchpoint))
 }
 
 /// Decodes a whole touchpoint from JSON.
 pub fn decode_json_full(payload: &[u8]) -> Result<(Option<Origin>, Touchpoint), Reject> {
-    full(&json::tree(payload, MAX_JSON_BYTES)?)
-}
-
-fn full(tree: &Tree<'_>) -> Result<(Option<Origin>, Touchpoint), Reject> {
-    let (origin, touchpoint) = fields::touchpoint(tree)?;
+    let (origin, touchpoint) = fields::touchpoint(&json::tree(payload, MAX_JSON_BYTES)?)?;
     validate_full(origin.as_ref(), &touchpoint)?;
     Ok((origin, touchpoint))
 }

@@ -1,6 +1,8 @@
 //! Whole records field by field: from a [`Tree`], to Avro and to JSON, from one list of fields
 //! each.
 
+use super::avro::cursor::Cursor;
+use super::avro::read::AvroRead;
 use super::avro::write::AvroWrite;
 use super::tree::Tree;
 use crate::model::control::{Control, Mark};
@@ -105,10 +107,17 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// The same, and writable as JSON.
+/// The same, and readable from Avro of the very schema, and writable as JSON.
 macro_rules! canonical_record {
     ($type:ident { $($field:ident $(= $default:expr)? $(, via $via:path)?;)* }) => {
         record!($type { $($field $(= $default)? $(, via $via)?;)* });
+
+        impl AvroRead for $type {
+            fn read(cursor: &mut Cursor<'_>) -> Result<$type, Reject> {
+                // In the order of the schema.
+                Ok($type { $($field: AvroRead::read(cursor)?,)* })
+            }
+        }
 
         impl Named for $type {
             const FIELDS: &[&str] = &[$(stringify!($field),)*];
@@ -204,6 +213,18 @@ canonical_record!(Exposure { experiment_id; variant; });
 canonical_record!(Rating { kind; score; scale_max; });
 canonical_record!(Origin { source; partition; offset; watermark; });
 canonical_record!(Mark { source; partition; watermark; clock; idle = false; of; });
+
+/// What `ingest` writes.
+pub(crate) struct WithOrigin {
+    pub(crate) origin: Origin,
+    pub(crate) touchpoint: Touchpoint,
+}
+
+impl AvroRead for WithOrigin {
+    fn read(cursor: &mut Cursor<'_>) -> Result<WithOrigin, Reject> {
+        Ok(WithOrigin { origin: AvroRead::read(cursor)?, touchpoint: AvroRead::read(cursor)? })
+    }
+}
 
 /// A touchpoint and, where there is one, its origin. An `origin` that is no object is some other
 /// producer's word and ignored.

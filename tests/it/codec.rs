@@ -220,6 +220,13 @@ proptest! {
             prop_assert_eq!(*origin, from.as_ref().map(origin_ref));
             prop_assert_eq!(touchpoint, &t.view());
         }
+        // A schema that is not quite the contract is read in another way, with the same result.
+        let id = r#"{"name": "id","#;
+        let alias = r#"{"name": "id", "aliases": ["event"],"#;
+        let other = canonical_with_origin_schema().replacen(id, alias, 1);
+        prop_assert_ne!(&*other, canonical_with_origin_schema());
+        let through_tree = decode_avro_full(&with(5, &other), &payload);
+        prop_assert_eq!(format!("{whole:?}"), format!("{through_tree:?}"));
         // What the whole reader takes, the quick one takes: it looks at less.
         prop_assert!(whole.is_err() || hot.is_ok(), "{:?} {:?}", hot, whole);
     }

@@ -11,13 +11,16 @@
 //! timestamps, decimals and doubles do not become times or money: that is `IncompatibleSchema`.
 
 use super::cursor::{Cursor, Malformed};
+use super::read;
 use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
+use crate::codec::canonical::{CANONICAL_SCHEMA, canonical_with_origin_schema};
 use crate::codec::fields::{self, Named};
 use crate::codec::slots::{Decoded, Filled, Slot};
 use crate::codec::tree::Tree;
 use crate::model::reject::{Reject, RejectReason};
-use crate::model::touchpoint::Touchpoint;
+use crate::model::touchpoint::{Origin, Touchpoint};
+use std::sync::LazyLock;
 
 /// Full name of the record of control records.
 const CONTROL_NAME: &str = "touchline.v1.Control";
@@ -27,6 +30,30 @@ const CONTROL_NAME: &str = "touchline.v1.Control";
 pub struct Plan {
     shapes: Shapes,
     reads: Reads,
+    own: Option<Own>,
+}
+
+/// A schema of ours, whose records are read field by field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Own {
+    /// The contract.
+    Touchpoint,
+    /// The same with its origin in front.
+    WithOrigin,
+}
+
+impl Own {
+    fn of(shapes: &Shapes) -> Option<Own> {
+        static CONTRACT: LazyLock<[Shapes; 2]> = LazyLock::new(|| {
+            [CANONICAL_SCHEMA, canonical_with_origin_schema()]
+                .map(|avsc| Shapes::parse(avsc).expect("the contract is a schema"))
+        });
+        let [touchpoint, with_origin] = &*CONTRACT;
+        if shapes.is_like(touchpoint) {
+            return Some(Own::Touchpoint);
+        }
+        shapes.is_like(with_origin).then_some(Own::WithOrigin)
+    }
 }
 
 #[derive(Debug)]
@@ -42,14 +69,15 @@ impl Plan {
     pub fn compile(avsc: &str) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
         if shapes.name.as_deref() == Some(CONTROL_NAME) {
-            return Ok(Plan { shapes, reads: Reads::Control });
+            return Ok(Plan { shapes, reads: Reads::Control, own: None });
         }
+        let own = Own::of(&shapes);
         let mut named = Shapes::parse(avsc)?;
         named.adopt_aliases(Touchpoint::FIELDS);
         match DecodePlan::compile(&named) {
-            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan) }),
+            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan), own }),
             // A mapping wants the writer's own names.
-            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject) }),
+            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject), own }),
         }
     }
 
@@ -59,6 +87,19 @@ impl Plan {
             Reads::Touchpoint(plan) => plan.decode(&self.shapes, body),
             Reads::Control => fields::control(&self.tree(body)?).map(Decoded::Control),
             Reads::Foreign(reject) => Err(reject.clone()),
+        }
+    }
+
+    /// Reads an unframed body as a whole touchpoint, and the origin that stands before it.
+    pub fn whole(&self, body: &[u8]) -> Result<(Option<Origin>, Touchpoint), Reject> {
+        match (self.own, &self.reads) {
+            (Some(Own::Touchpoint), _) => Ok((None, read::whole(body)?)),
+            (Some(Own::WithOrigin), _) => {
+                let fields::WithOrigin { origin, touchpoint } = read::whole(body)?;
+                Ok((Some(origin), touchpoint))
+            }
+            (None, Reads::Foreign(reject)) => Err(reject.clone()),
+            (None, _) => fields::touchpoint(&self.tree(body)?),
         }
     }
 

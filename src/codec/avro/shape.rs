@@ -42,7 +42,7 @@ impl Unit {
 }
 
 /// One type of the writer.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
     Null,
     Boolean,
@@ -61,7 +61,7 @@ pub(crate) enum Shape {
 }
 
 /// One field of a record.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Field {
     pub(crate) name: Box<str>,
     pub(crate) aliases: Box<[Box<str>]>,
@@ -96,6 +96,11 @@ impl Shapes {
             _ => None,
         };
         Ok(Shapes { arena: builder.arena, root, name })
+    }
+
+    /// True if both lay out their records alike, and name all fields alike.
+    pub(crate) fn is_like(&self, other: &Shapes) -> bool {
+        self.root == other.root && self.arena == other.arena
     }
 
     /// Gives a field of the root the first of its aliases that is among `names`, unless its own
