@@ -89,12 +89,19 @@ impl<K: Ord + Clone> Progress<K> {
     }
 
     /// Takes over what a partition says.
-    pub fn report(&mut self, partition: K, report: Report) {
-        self.reports.entry(partition).or_default().update(report);
+    pub fn report(&mut self, partition: &K, report: Report) {
+        match self.reports.get_mut(partition) {
+            Some(known) => known.update(report),
+            None => {
+                let mut first = Report::default();
+                first.update(report);
+                self.reports.insert(partition.clone(), first);
+            }
+        }
     }
 
     /// Takes over the watermark that came with a record: its partition is not idle.
-    pub fn report_data(&mut self, partition: K, watermark: EventTime) {
+    pub fn report_data(&mut self, partition: &K, watermark: EventTime) {
         let report = Report { watermark: Some(watermark), clock: Some(watermark), idle: false };
         self.report(partition, report);
     }
@@ -204,13 +211,13 @@ mod tests {
     #[test]
     fn neither_time_falls_and_all_must_have_reported() {
         let mut progress: Progress<u8> = Progress::new(Millis::from_ms(1_000), 2);
-        progress.report_data(0, EventTime::from_ms(100));
+        progress.report_data(&0, EventTime::from_ms(100));
         progress.advance();
         assert_eq!(progress.clock(), None);
-        progress.report(1, Report { idle: true, ..Report::default() });
+        progress.report(&1, Report { idle: true, ..Report::default() });
         progress.advance();
         assert_eq!(progress.clock(), Some(EventTime::from_ms(100)));
-        progress.report_data(1, EventTime::from_ms(20));
+        progress.report_data(&1, EventTime::from_ms(20));
         progress.advance();
         assert_eq!(progress.clock(), Some(EventTime::from_ms(100)));
         assert_eq!(progress.watermark(), Some(EventTime::from_ms(100)));

@@ -63,6 +63,13 @@ pub(super) struct SavedPartials {
     evidence: Vec<(At, Offsets)>,
 }
 
+/// What was counted since the last flush.
+pub(super) struct Drained {
+    pub(super) tenants: BTreeMap<TenantId, TenantCells>,
+    /// Figures whatever their slice.
+    pub(super) by_profile: BTreeMap<ProfileId, Figures>,
+}
+
 fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
     let mut all: Vec<(K, V)> = map.iter().map(|(k, v)| (*k, v.clone())).collect();
     all.sort_unstable_by_key(|(k, _)| *k);
@@ -190,10 +197,12 @@ impl Partials {
         self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty()
     }
 
-    /// Takes everything out, by tenant; sorted, whatever the order of the maps.
-    pub(super) fn drain(&mut self, profiles: &Profiles) -> BTreeMap<TenantId, TenantCells> {
+    /// Takes everything out, sorted, whatever the order of the maps.
+    pub(super) fn drain(&mut self, profiles: &Profiles) -> Drained {
+        let mut by_profile: BTreeMap<ProfileId, Figures> = BTreeMap::new();
         let mut cells: HashMap<At, Cell> = HashMap::new();
         for ((due, slice, profile), sum) in self.sums.drain() {
+            by_profile.entry(profile).or_default().add(&sum.figures, 1);
             for series in &profiles.get(profile).series {
                 let cell = cells.entry((due, slice, *series)).or_insert_with(|| empty(due, slice));
                 cell.figures.add(&sum.figures, 1);
@@ -232,7 +241,7 @@ impl Partials {
         for cells in tenants.values_mut() {
             cells.evidence.sort_unstable_by_key(|e| (e.due, e.slice));
         }
-        tenants
+        Drained { tenants, by_profile }
     }
 }
 

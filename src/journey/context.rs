@@ -81,6 +81,8 @@ pub(super) struct Context<'a> {
     pub(super) neighbours: &'a mut Vec<Neighbours>,
     /// The task's clock, or just after the due time of the timer that fires.
     pub(super) clock: Option<EventTime>,
+    /// The slice whose step comes next: that of the task's clock, or of the timer's due time.
+    pub(super) slice: Option<Slice>,
     /// The task's clock.
     pub(super) now: Option<EventTime>,
     /// The task's watermark, but not beyond `clock`: while timers catch up, neither does it.
@@ -112,10 +114,6 @@ impl Context<'_> {
         now.plus(due.since(watermark).max(Millis::from_secs(1)))
     }
 
-    pub(super) fn clock_slice(&self) -> Option<Slice> {
-        self.clock.map(|clock| self.grid.slice(clock))
-    }
-
     /// Counts something that happened at `at` in the series of `profile`.
     pub(super) fn post(&mut self, at: EventTime, profile: ProfileId, what: What, sign: i64) {
         let post = Post { slice: self.grid.slice(at), profile, what };
@@ -124,8 +122,7 @@ impl Context<'_> {
 
     /// Counts what was put together before.
     pub(super) fn post_all(&mut self, post: &Post, sign: i64) {
-        self.partials.post(self.profiles, self.clock_slice(), post, sign);
-        self.counts.post(post, sign);
+        self.partials.post(self.profiles, self.slice, post, sign);
     }
 
     pub(super) fn say(&mut self, fact: Fact) {
@@ -133,15 +130,16 @@ impl Context<'_> {
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// A hash in hexadecimal.
 fn hex(hash: u128) -> CompactString {
-    let mut text = CompactString::with_capacity(32);
-    for byte in hash.to_be_bytes() {
-        for digit in [byte >> 4, byte & 0xF] {
-            text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
-        }
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xF)];
     }
-    text
+    CompactString::from_utf8(digits).expect("digits are ASCII")
 }
 
 /// Name of something of a customer's that begins with the event of this fingerprint.

@@ -3,10 +3,10 @@
 //! `EventsIn` is the sum of what was folded into the figures and of duplicate, late and filtered,
 //! exactly: every touchpoint is counted once on each side.
 
-use super::cells::{Post, What};
 use super::profile::{ProfileId, Profiles};
 use crate::engine::Output;
 use crate::model::dimension::Dimension;
+use crate::model::figures::{Figures, Money};
 use crate::model::observation::Observation;
 use crate::model::record::{CheckoutKind, Transition};
 use crate::model::reject::FilterReason;
@@ -22,11 +22,6 @@ pub(super) struct Counts {
     pub(super) late: u64,
     pub(super) dedup_evicted: u64,
     filtered: BTreeMap<FilterReason, u64>,
-    events: BTreeMap<ProfileId, u64>,
-    sessions: BTreeMap<ProfileId, i64>,
-    engaged: BTreeMap<ProfileId, i64>,
-    orders: BTreeMap<ProfileId, i64>,
-    revenue: BTreeMap<u32, i128>,
     overflow: BTreeMap<Dimension, u64>,
     checkouts: BTreeMap<(CheckoutKind, CompactString, Transition), u64>,
 }
@@ -49,22 +44,13 @@ impl Counts {
         *self.checkouts.entry((kind, channel.into(), transition)).or_default() += 1;
     }
 
-    /// Counts along with a posted count.
-    pub(super) fn post(&mut self, post: &Post, sign: i64) {
-        match post.what {
-            What::Event => *self.events.entry(post.profile).or_default() += 1,
-            What::Session => *self.sessions.entry(post.profile).or_default() += sign,
-            What::Engaged => *self.engaged.entry(post.profile).or_default() += sign,
-            What::Order => *self.orders.entry(post.profile).or_default() += sign,
-            What::Value { currency, minor } => {
-                *self.revenue.entry(currency).or_default() += i128::from(minor) * i128::from(sign);
-            }
-            _ => {}
-        }
-    }
-
-    /// Appends what was counted, sorted, zeros left out, and starts anew.
-    pub(super) fn drain(&mut self, profiles: &Profiles, out: &mut Vec<Output>) {
+    /// Appends what was counted, `figures` included, sorted, zeros left out, and starts anew.
+    pub(super) fn drain(
+        &mut self,
+        profiles: &Profiles,
+        figures: &BTreeMap<ProfileId, Figures>,
+        out: &mut Vec<Output>,
+    ) {
         let counts = std::mem::take(self);
         let mut say = |observation: Observation| out.push(Output::Observation(observation));
         let plain = [
@@ -80,26 +66,35 @@ impl Counts {
             say(Observation::Filtered { reason, n });
         }
         let mut events: BTreeMap<(&CompactString, &CompactString), u64> = BTreeMap::new();
-        for (id, n) in &counts.events {
+        let mut channels: BTreeMap<&CompactString, Figures> = BTreeMap::new();
+        for (id, figures) in figures {
             let profile = profiles.get(*id);
-            *events.entry((&profile.channel, &profile.stage)).or_default() += n;
+            // An event is never taken back.
+            *events.entry((&profile.channel, &profile.stage)).or_default() +=
+                figures.events.unsigned_abs();
+            channels.entry(&profile.channel).or_default().add(figures, 1);
         }
-        for ((channel, stage), n) in events {
+        for ((channel, stage), n) in events.into_iter().filter(|(_, n)| *n != 0) {
             say(Observation::Events { channel: channel.clone(), stage: stage.clone(), n });
         }
-        for (channel, n) in by_channel(profiles, &counts.sessions) {
-            say(Observation::Sessions { channel, n });
+        let mut by_channel =
+            |of: fn(&Figures) -> i64, make: fn(CompactString, i64) -> Observation| {
+                for (channel, figures) in channels.iter().filter(|(_, figures)| of(figures) != 0) {
+                    say(make((*channel).clone(), of(figures)));
+                }
+            };
+        by_channel(|f| f.sessions, |channel, n| Observation::Sessions { channel, n });
+        by_channel(
+            |f| f.engaged_sessions,
+            |channel, n| Observation::EngagedSessions { channel, n },
+        );
+        by_channel(|f| f.orders, |channel, n| Observation::Orders { channel, n });
+        let mut revenue = Money::none();
+        for figures in channels.values() {
+            revenue.add_all(&figures.value, 1);
         }
-        for (channel, n) in by_channel(profiles, &counts.engaged) {
-            say(Observation::EngagedSessions { channel, n });
-        }
-        for (channel, n) in by_channel(profiles, &counts.orders) {
-            say(Observation::Orders { channel, n });
-        }
-        let revenue: BTreeMap<&str, i128> =
-            counts.revenue.iter().map(|(id, minor)| (profiles.currency(*id), *minor)).collect();
-        for (currency, minor) in revenue.into_iter().filter(|(_, minor)| *minor != 0) {
-            say(Observation::Revenue { currency: currency.into(), minor });
+        for (currency, minor) in revenue.sums() {
+            say(Observation::Revenue { currency: currency.clone(), minor: *minor });
         }
         for ((kind, channel, transition), n) in counts.checkouts {
             say(Observation::Checkout { kind, channel, transition, n });
@@ -108,15 +103,4 @@ impl Counts {
             say(Observation::Overflow { dimension: dimension.name(), n });
         }
     }
-}
-
-fn by_channel(
-    profiles: &Profiles,
-    counts: &BTreeMap<ProfileId, i64>,
-) -> impl Iterator<Item = (CompactString, i64)> {
-    let mut sums: BTreeMap<CompactString, i64> = BTreeMap::new();
-    for (id, n) in counts {
-        *sums.entry(profiles.get(*id).channel.clone()).or_default() += n;
-    }
-    sums.into_iter().filter(|(_, n)| *n != 0)
 }

@@ -204,7 +204,11 @@ impl Customer {
 
     /// Derives the checkouts anew; sessions whose money changed may have to be published again.
     fn rethink(&mut self, checkouts: &mut Checkouts, ctx: &mut Context<'_>) {
-        for session in checkouts.rethink(&self.who, ctx) {
+        let sessions = &self.sessions;
+        let live = |ctx: &Context<'_>| {
+            sessions.iter().filter(|s| !s.is_final(ctx)).map(|s| s.facts.first).collect()
+        };
+        for session in checkouts.rethink(&self.who, live, ctx) {
             for touched in self.sessions.iter_mut().filter(|s| s.facts.first == session) {
                 touched.dirty = true;
             }

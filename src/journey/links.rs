@@ -156,5 +156,5 @@ fn send(ctx: &mut Context<'_>, series: SeriesId, from: Option<Slice>, to: Slice,
         .filter(|back| *back < reach)
         .and_then(|back| u32::try_from(back).ok())
         .unwrap_or(0);
-    ctx.partials.link(ctx.clock_slice(), to, series, back, n);
+    ctx.partials.link(ctx.slice, to, series, back, n);
 }

@@ -209,10 +209,11 @@ impl Journey {
         self.store.len()
     }
 
-    /// Everything outside of one customer, beside the store; the clock is `at` or the task's own.
-    fn context<'a>(&'a mut self, at: Option<EventTime>, out: &'a mut Vec<Output>) -> Parts<'a> {
+    /// Everything outside of one customer, beside the store; the clock is just after `due`, or the
+    /// task's own.
+    fn context<'a>(&'a mut self, due: Option<EventTime>, out: &'a mut Vec<Output>) -> Parts<'a> {
         let (now, reached) = (self.progress.clock(), self.progress.watermark());
-        let clock = at.or(now);
+        let clock = due.map(|due| due.plus(Millis::from_ms(1))).or(now);
         Parts {
             store: &mut self.store,
             timers: &mut self.timers,
@@ -227,6 +228,7 @@ impl Journey {
                 scratch: &mut self.scratch,
                 neighbours: &mut self.neighbours,
                 clock,
+                slice: due.or(now).map(|at| self.grid.slice(at)),
                 now,
                 watermark: reached.map(|w| clock.map_or(w, |clock| w.min(clock))),
                 reached,
@@ -248,7 +250,7 @@ impl Journey {
                 };
                 name(a).cmp(&name(b))
             });
-            let mut parts = self.context(Some(due.plus(Millis::from_ms(1))), out);
+            let mut parts = self.context(Some(due), out);
             for slot in slots {
                 parts.store.get_mut(slot).timer = None;
                 parts.tend(slot, None);
@@ -294,7 +296,8 @@ impl Journey {
         self.records = 0;
         let partitions = self.settings.rollup_partitions;
         let mut tenants: BTreeMap<i32, Vec<TenantCells>> = BTreeMap::new();
-        for cells in self.partials.drain(&self.profiles).into_values() {
+        let drained = self.partials.drain(&self.profiles);
+        for cells in drained.tenants.into_values() {
             let to = murmur2::partition_of(cells.tenant.as_bytes(), partitions);
             tenants.entry(to).or_default().push(cells);
         }
@@ -316,7 +319,7 @@ impl Journey {
             };
             out.push(Output::Fact(Fact::Flush(PartitionId::new(partition), Box::new(flush))));
         }
-        self.counts.drain(&self.profiles, out);
+        self.counts.drain(&self.profiles, &drained.by_profile, out);
         let state = |store, entries| Output::Observation(Observation::State { store, entries });
         out.push(state("customers", self.store.len() as u64));
         out.push(Output::Observation(Observation::Timers(self.timers.len() as u64)));
@@ -328,15 +331,18 @@ impl Journey {
         match (origin, self.settings.direct) {
             (Some(origin), _) => {
                 let partition = (CompactString::from(origin.source), origin.partition);
-                self.progress.report_data(partition.clone(), origin.watermark);
-                let highest = self.offsets.entry(partition).or_insert(origin.offset);
+                self.progress.report_data(&partition, origin.watermark);
+                let Some(highest) = self.offsets.get_mut(&partition) else {
+                    self.offsets.insert(partition, origin.offset);
+                    return false;
+                };
                 let repeat = origin.offset < *highest;
                 *highest = origin.offset.max(*highest);
                 repeat
             }
             (None, Some(direct)) => {
                 let watermark = time.minus(direct.max_out_of_orderness);
-                self.progress.report_data(SourcePartition::default(), watermark);
+                self.progress.report_data(&SourcePartition::default(), watermark);
                 false
             }
             // A record without origin where one is due says nothing about progress.
@@ -405,7 +411,7 @@ impl Journey {
             return;
         }
         let slice = ctx.grid.slice(time);
-        ctx.partials.evidence(ctx.clock_slice(), slice, tenant, direct_offset);
+        ctx.partials.evidence(ctx.slice, slice, tenant, direct_offset);
         let by_event = ctx.settings.value_of_events;
         let value = touchpoint.value.zip(currency).map(|(minor, currency)| (currency, minor));
         Customer::count(time, profile, value.filter(|_| by_event), ctx);
@@ -454,8 +460,8 @@ impl Journey {
                 let report =
                     Report { watermark: mark.watermark, clock: mark.clock, idle: mark.idle };
                 let partition = (mark.source.clone(), mark.partition);
-                self.offsets.entry(partition.clone()).or_insert(-1);
-                self.progress.report(partition, report);
+                self.progress.report(&partition, report);
+                self.offsets.entry(partition).or_insert(-1);
                 self.progress.advance();
             }
             Input::Tick(tick) => {
@@ -466,7 +472,7 @@ impl Journey {
                     let partition = SourcePartition::default();
                     let old = self.progress.get(&partition).copied().unwrap_or_default();
                     let clock = old.clock.map(|clock| clock.plus(tick.advance));
-                    self.progress.report(partition, Report { clock, idle: true, ..old });
+                    self.progress.report(&partition, Report { clock, idle: true, ..old });
                 }
                 self.progress.advance();
             }

@@ -55,13 +55,12 @@ pub(super) fn publish(
             look_again(closes);
             return true;
         }
-        let settled = closes.plus(ctx.settings.allowed_lateness);
-        let is_final = ctx.passed(settled) && ctx.watermark.is_some_and(|w| w > settled);
+        let is_final = session.is_final(ctx);
         if session.dirty || is_final {
             say(source, session, is_final, ctx);
         }
         if !is_final {
-            look_again(ctx.due_by_watermark(settled));
+            look_again(ctx.due_by_watermark(closes.plus(ctx.settings.allowed_lateness)));
         }
         !is_final
     });

@@ -123,6 +123,12 @@ impl Session {
         self.facts.end.plus(ctx.profiles.get(self.facts.last_profile).gap)
     }
 
+    /// True if nothing can change it any more.
+    pub(super) fn is_final(&self, ctx: &Context<'_>) -> bool {
+        let settled = self.closes(ctx).plus(ctx.settings.allowed_lateness);
+        ctx.passed(settled) && ctx.watermark.is_some_and(|watermark| watermark > settled)
+    }
+
     /// True if a stored event is one of this session's.
     pub(super) fn has(&self, event: &Stored) -> bool {
         self.tag == event.tag && (self.facts.start..=self.facts.end).contains(&event.time)

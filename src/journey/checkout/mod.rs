@@ -68,27 +68,23 @@ pub(super) struct Checkouts {
     due: Option<EventTime>,
     /// True if the set of events or their sessions have changed since the last derivation.
     stale: bool,
-    /// Time of the first event that came since the last derivation, if none of those that came has
-    /// been passed by the clock: records do not rest on them yet.
-    #[serde(skip)]
-    ahead: Option<EventTime>,
-    /// One of them may count for a checkout.
-    #[serde(skip)]
-    counts_ahead: bool,
+    /// The clock at the last derivation: the events that it had passed were seen then.
+    seen_at: Option<EventTime>,
     /// Nothing could settle at the last try: not tried again before the clock has passed this.
     settle_after: Option<EventTime>,
 }
 
-/// Checkouts, then carts, as derived from one set of events.
+/// Checkouts, then carts, as derived from one set of events when time has passed up to `clock`.
 fn derive(
     seeds: &[Seed],
     events: &[&RichEvent],
+    clock: Option<EventTime>,
     ctx: &Context<'_>,
 ) -> (Vec<Instance>, Vec<Instance>) {
     let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
     let closure = Closure::of(seeds, events);
-    let checkouts = derive::checkouts(seeds, events, &closure, ctx.clock, rules);
-    let carts = carts::carts(seeds, events, &closure, &checkouts, ctx.clock, rules);
+    let checkouts = derive::checkouts(seeds, events, &closure, clock, rules);
+    let carts = carts::carts(seeds, events, &closure, &checkouts, clock, rules);
     (checkouts, carts)
 }
 
@@ -100,35 +96,16 @@ impl Checkouts {
         })
     }
 
-    /// Keeps an event.
+    /// Keeps an event. Nothing rests on it before the clock has passed it.
     pub(super) fn add(&mut self, event: RichEvent, ctx: &Context<'_>) {
         let order = event.stored.order();
         let at = self.events.partition_point(|e| e.stored.order() < order);
-        if ctx.passed(event.time()) {
-            self.stale = true;
-        } else {
-            self.ahead = Some(self.ahead.map_or(event.time(), |first| first.min(event.time())));
-            self.counts_ahead |= self.may_count(&event, at);
+        match ctx.passed(event.time()) {
+            true => self.stale = true,
+            false => self.due = Some(self.due.map_or(event.time(), |due| due.min(event.time()))),
         }
         self.events.reserve_exact(1);
         self.events.insert(at, event);
-    }
-
-    /// False if it is certain that an event in this place changes no figure now.
-    fn may_count(&self, event: &RichEvent, at: usize) -> bool {
-        let mut keys = event.own_keys();
-        match event.meaning {
-            // Carts count for nothing, and one id connects nothing.
-            Meaning::Cart => keys.nth(1).is_some(),
-            // What goes on with what is known by just these keys puts off its end, at most.
-            Meaning::CheckoutStep | Meaning::PaymentInfo | Meaning::PaymentFailed => {
-                let known = |e: &RichEvent| {
-                    e.keys == event.keys && !e.late && e.meaning.is_checkout_activity()
-                };
-                at < self.events.len() || keys.next().is_none() || !self.events.iter().any(known)
-            }
-            _ => true,
-        }
     }
 
     /// Gives the events the sessions that they belong to now.
@@ -151,19 +128,30 @@ impl Checkouts {
     }
 
     /// Derives everything anew and says what is new: signed counts first, then records. Returns the
-    /// sessions whose money changed.
-    pub(super) fn rethink(&mut self, who: &Who, ctx: &mut Context<'_>) -> Vec<u64> {
-        let ahead = self.ahead.take();
+    /// sessions whose money changed. Sessions in `live` may still change.
+    pub(super) fn rethink(
+        &mut self,
+        who: &Who,
+        live: impl FnOnce(&Context<'_>) -> Vec<u64>,
+        ctx: &mut Context<'_>,
+    ) -> Vec<u64> {
         if !self.stale && !self.due.is_some_and(|due| ctx.passed(due)) {
-            return match ahead {
-                Some(ahead) => self.count_ahead(ahead, ctx),
-                None => Vec::new(),
-            };
+            return Vec::new();
+        }
+        self.forget(ctx);
+        // Whatever can have settled has, before the next event is seen, so that what it joins does not
+        // depend on when anybody looked in between.
+        let before = |e: &RichEvent| self.seen_at.is_some_and(|clock| clock > e.time());
+        let before = self.events.partition_point(before);
+        if !self.stale && before > 0 && self.events[0].time() < ctx.floor() {
+            let live = live(ctx);
+            self.settle_among(before, &live, ctx);
         }
         self.stale = false;
+        self.seen_at = ctx.clock;
         let seen = self.seen(ctx);
-        let (checkouts, carts) = derive(&self.seeds, &seen, ctx);
-        let figured = self.figured(&checkouts, ctx);
+        let (checkouts, carts) = derive(&self.seeds, &seen, self.seen_at, ctx);
+        let figured = self.figured(&checkouts, &seen, ctx);
         let touched = self.correct(figured, ctx);
         for kind in [&checkouts, &carts] {
             let published = &mut self.published;
@@ -173,21 +161,14 @@ impl Checkouts {
         touched
     }
 
-    /// Counts what events stand for that the clock has not passed: records are as they were.
-    fn count_ahead(&mut self, ahead: EventTime, ctx: &mut Context<'_>) -> Vec<u64> {
-        self.due = Some(self.due.map_or(ahead, |due| due.min(ahead)));
-        if !std::mem::take(&mut self.counts_ahead) {
-            return Vec::new();
-        }
-        let figured = self.figured_ahead(ctx);
-        self.correct(figured, ctx)
+    /// The events that the clock has passed: all rests on these, as nothing that is not late can come
+    /// between them any more, and so does not depend on the order of arrival.
+    fn seen(&self, ctx: &Context<'_>) -> Vec<&RichEvent> {
+        self.first(self.events.partition_point(|e| ctx.passed(e.time())))
     }
 
-    /// The events that the clock has passed: records rest on these, as nothing that is not late can
-    /// come between them any more.
-    fn seen(&self, ctx: &Context<'_>) -> Vec<&RichEvent> {
-        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
-        self.events[..seen].iter().collect()
+    fn first(&self, n: usize) -> Vec<&RichEvent> {
+        self.events[..n].iter().collect()
     }
 
     /// When the clock alone makes something new: an instance is decided, or an event is seen.
@@ -202,23 +183,15 @@ impl Checkouts {
         [next, due(checkouts, carts, ctx)].into_iter().flatten().min()
     }
 
-    /// Figures rest on events that were not too late, seen or not: counts take effect at the step of
-    /// their slice. `checkouts` are derived from those seen.
-    fn figured(&self, checkouts: &[Instance], ctx: &Context<'_>) -> Figured {
-        let seen = self.events.last().is_none_or(|e| ctx.passed(e.time()));
-        if seen && !self.events.iter().any(|e| e.late) {
-            let timely: Vec<&RichEvent> = self.events.iter().collect();
-            return figures(checkouts, &timely, &self.seeds, &self.orders_done, ctx);
+    /// Figures rest on those that were not too late; `checkouts` are derived from all that were seen.
+    fn figured(&self, checkouts: &[Instance], seen: &[&RichEvent], ctx: &Context<'_>) -> Figured {
+        if !seen.iter().any(|e| e.late) {
+            return figures(checkouts, seen, &self.seeds, &self.orders_done, ctx);
         }
-        self.figured_ahead(ctx)
-    }
-
-    /// The same with the events that the clock has not passed.
-    fn figured_ahead(&self, ctx: &Context<'_>) -> Figured {
-        let timely: Vec<&RichEvent> = self.events.iter().filter(|e| !e.late).collect();
+        let timely: Vec<&RichEvent> = seen.iter().copied().filter(|e| !e.late).collect();
         let closure = Closure::of(&self.seeds, &timely);
         let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
-        let checkouts = derive::checkouts(&self.seeds, &timely, &closure, ctx.clock, rules);
+        let checkouts = derive::checkouts(&self.seeds, &timely, &closure, self.seen_at, rules);
         figures(&checkouts, &timely, &self.seeds, &self.orders_done, ctx)
     }
 
@@ -242,9 +215,8 @@ impl Checkouts {
         touched
     }
 
-    /// Turns instances that nothing in time can change into seeds, the oldest first, and forgets
-    /// what is older than any look-back. Sessions in `live` may still change.
-    pub(super) fn settle(&mut self, live: &[u64], ctx: &mut Context<'_>) {
+    /// Forgets what is older than any look-back.
+    fn forget(&mut self, ctx: &Context<'_>) {
         if let Some(watermark) = ctx.watermark {
             let published = &self.published;
             // A seed that goes on keeps its place while it does.
@@ -252,30 +224,49 @@ impl Checkouts {
             self.seeds.retain(|seed| seed.until >= watermark || in_use(seed));
             self.orders_done.retain(|(_, until)| *until >= watermark);
         }
+    }
+
+    /// Turns instances that nothing in time can change into seeds, the oldest first, and forgets
+    /// what is older than any look-back. Sessions in `live` may still change.
+    pub(super) fn settle(&mut self, live: &[u64], ctx: &mut Context<'_>) {
+        self.forget(ctx);
         let old = self.events.first().is_some_and(|e| e.time() < ctx.floor());
         let waits = self.settle_after.is_some_and(|at| !ctx.passed(at));
         if (!old || waits) && self.events.len() <= EVENTS_MAX {
             return;
         }
-        let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
-        let cut = self.settled_before(&checkouts, &carts, live, ctx);
-        self.settle_after = None;
-        if cut > 0 {
-            self.drop_first(cut, &checkouts, &carts, ctx);
-        } else {
-            self.settle_after = ctx.clock.map(|clock| clock.plus(SETTLE_EVERY));
-        }
+        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
+        self.settle_after = match self.settle_among(seen, live, ctx) {
+            true => None,
+            false => ctx.clock.map(|clock| clock.plus(SETTLE_EVERY)),
+        };
     }
 
-    /// Drops the first `cut` events; the instances that they make up become seeds.
+    /// Settles what can be among the first `seen` events; false if there is nothing.
+    fn settle_among(&mut self, seen: usize, live: &[u64], ctx: &Context<'_>) -> bool {
+        let crowded = self.events.len() > EVENTS_MAX;
+        if !crowded && self.events.first().is_none_or(|e| live.contains(&e.session)) {
+            return false;
+        }
+        // What has not been said yet does not settle.
+        let clock = self.seen_at;
+        let (checkouts, carts) = derive(&self.seeds, &self.first(seen), clock, ctx);
+        let cut = self.settled_before((&checkouts, &carts), seen, live, ctx);
+        if cut > 0 {
+            self.drop_first(cut, (&checkouts, &carts), seen, ctx);
+        }
+        cut > 0
+    }
+
+    /// Drops the first `cut` of the `seen` events; the instances that they make up become seeds.
     fn drop_first(
         &mut self,
         cut: usize,
-        checkouts: &[Instance],
-        carts: &[Instance],
+        (checkouts, carts): (&[Instance], &[Instance]),
+        seen: usize,
         ctx: &Context<'_>,
     ) {
-        let closure = Closure::of(&self.seeds, &self.seen(ctx));
+        let closure = Closure::of(&self.seeds, &self.first(seen));
         let settings = ctx.settings;
         let keep = settings.max_recovery.max(settings.t_merge);
         for instance in checkouts.iter().chain(carts) {
@@ -298,8 +289,9 @@ impl Checkouts {
         let excess = self.seeds.len().saturating_sub(SEEDS_MAX);
         self.seeds.drain(..excess);
         // What the settled ones counted for stays counted.
-        let (checkouts, carts) = derive(&self.seeds, &self.seen(ctx), ctx);
-        let figured = self.figured(&checkouts, ctx);
+        let seen = self.first(seen.saturating_sub(cut));
+        let (checkouts, carts) = derive(&self.seeds, &seen, self.seen_at, ctx);
+        let figured = self.figured(&checkouts, &seen, ctx);
         self.due = self.fate(&checkouts, &carts, ctx);
         self.posted = figured.posts;
         self.earned = figured.earned;
@@ -340,11 +332,11 @@ impl Checkouts {
     }
 
     /// Number of events, from the oldest, whose instances are all settled and do not reach beyond
-    /// them.
+    /// them; the instances are those of the first `seen`.
     fn settled_before(
         &self,
-        checkouts: &[Instance],
-        carts: &[Instance],
+        (checkouts, carts): (&[Instance], &[Instance]),
+        seen: usize,
         live: &[u64],
         ctx: &Context<'_>,
     ) -> usize {
@@ -364,7 +356,7 @@ impl Checkouts {
             }
         }
         // What belongs to none (a cancellation of nothing) still connects keys of later events.
-        let seen = self.seen(ctx);
+        let seen = self.first(seen);
         let closure = Closure::of(&self.seeds, &seen);
         let root = |event: &RichEvent| event.own_keys().find_map(|key| closure.root(key));
         let mut last_of: BTreeMap<usize, usize> = BTreeMap::new();
