@@ -16,6 +16,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use touchline::app::parts::Parts;
+use touchline::app::summary::Cost;
 use touchline::config::Settings;
 use touchline::engine::state::{Checkpointed, Entry};
 use touchline::engine::{Fold, Output, Tick};
@@ -40,8 +41,6 @@ const PACE: Millis = Millis::from_secs(20);
 const SPAN: Millis = Millis::from_mins(30);
 /// How long nobody does anything.
 const IDLE: Millis = Millis::from_hours(24);
-/// The kernel's, for user programs, on every architecture that Rust runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// 2026-03-02, 12:00 UTC.
 const START: i64 = 1_772_452_800_000;
 /// One visit: channel, touchpoint and action.
@@ -142,7 +141,7 @@ impl Task {
 /// Prints what it took; false if an aim was missed.
 fn run(customers: u64) -> Result<bool, String> {
     let mut task = Task::new()?;
-    let (empty, begun) = (resident()?, cpu_secs()?);
+    let (empty, begun) = (resident()?, Cost::of_this_process().cpu_s);
     // Visits overlap: while the first customers are at their last step, others begin.
     let pace = |n: u64| Millis::from_ms((SPAN.as_ms() as u64 * n / customers) as i64);
     let apart = (customers * PACE.as_ms() as u64).div_ceil(SPAN.as_ms() as u64);
@@ -156,7 +155,7 @@ fn run(customers: u64) -> Result<bool, String> {
             }
         }
     }
-    let folded = cpu_secs()? - begun;
+    let folded = Cost::of_this_process().cpu_s - begun;
     let minutes = IDLE.as_ms() / Millis::from_mins(1).as_ms();
     for number in 1..=minutes as u64 {
         task.fold(Input::Tick(Tick { number, advance: Millis::from_mins(1) }));
@@ -193,16 +192,4 @@ fn resident() -> Result<f64, String> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.map(|kib| kib * 1024.0).ok_or_else(|| "no VmRSS in /proc/self/status".to_owned())
-}
-
-/// CPU seconds of this process so far.
-fn cpu_secs() -> Result<f64, String> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|e| e.to_string())?;
-    // The name of the program stands in brackets and may hold anything.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
-    let mut ticks = fields.into_iter().flatten().skip(11).map_while(|f| f.parse::<f64>().ok());
-    match (ticks.next(), ticks.next()) {
-        (Some(user), Some(system)) => Ok((user + system) / TICKS_PER_SECOND),
-        _ => Err("no CPU time in /proc/self/stat".to_owned()),
-    }
 }

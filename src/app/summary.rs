@@ -241,16 +241,20 @@ impl Summary {
 }
 
 /// Processor time and memory of this process, from `/proc`; zero where there is none.
-struct Cost {
-    cpu_s: f64,
-    peak_rss_bytes: u64,
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Cost {
+    /// User and system time of all threads, s.
+    pub cpu_s: f64,
+    /// Most resident memory so far, bytes.
+    pub peak_rss_bytes: u64,
 }
 
 /// Clock ticks per second in `/proc/self/stat`: 100 on every Linux since 2.6 (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Cost {
-    fn of_this_process() -> Cost {
+    /// Up to now.
+    pub fn of_this_process() -> Cost {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name in parentheses may contain spaces; what follows it starts with field 3.
         let fields: Vec<&str> =

@@ -15,9 +15,9 @@
 //! seal before it. The configurations' texts lie in `<app>.config` under their fingerprints.
 //! Deliberately absent: when it happened (the broker's timestamp says so) and who took it.
 
-use crate::model::ids::NextOffset;
+use crate::model::ids::{NextOffset, hex};
 use crate::model::time::Millis;
-use compact_str::{CompactString, format_compact};
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 /// What was taken.
@@ -53,7 +53,7 @@ pub struct InForce {
 impl InForce {
     /// A version of a fold under a configuration.
     pub fn new(fold_version: u32, fingerprint: u128) -> InForce {
-        InForce { fold_version, configuration: format_compact!("{fingerprint:032x}") }
+        InForce { fold_version, configuration: hex(fingerprint) }
     }
 }
 

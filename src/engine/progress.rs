@@ -93,9 +93,7 @@ impl<K: Ord + Clone> Progress<K> {
         match self.reports.get_mut(partition) {
             Some(known) => known.update(report),
             None => {
-                let mut first = Report::default();
-                first.update(report);
-                self.reports.insert(partition.clone(), first);
+                self.reports.insert(partition.clone(), report);
             }
         }
     }

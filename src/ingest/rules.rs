@@ -6,6 +6,7 @@
 //! and no producer can set. Bots and tests are only marked; `journey` leaves them out.
 
 use crate::model::dimension::OTHER;
+use crate::model::ids::hex;
 use crate::model::observation::Observation;
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::taxonomy::Taxonomy;
@@ -205,10 +206,6 @@ pub fn fingerprint<'a>(parts: impl Iterator<Item = Option<&'a str>>) -> CompactS
         }
     }
     hex(xxh3_128(&bytes))
-}
-
-fn hex(hash: u128) -> CompactString {
-    compact_str::format_compact!("{hash:032x}")
 }
 
 fn check_ids(touchpoint: &Touchpoint) -> Result<(), Reject> {

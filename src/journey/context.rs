@@ -8,7 +8,7 @@ use super::log::Unpacked;
 use super::profile::{ProfileId, Profiles, TenantId};
 use super::settings::Settings;
 use crate::engine::{Fact, Output};
-use crate::model::ids::PartitionId;
+use crate::model::ids::{PartitionId, hex};
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use compact_str::CompactString;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
@@ -128,18 +128,6 @@ impl Context<'_> {
     pub(super) fn say(&mut self, fact: Fact) {
         self.out.push(Output::Fact(fact));
     }
-}
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// A hash in hexadecimal.
-fn hex(hash: u128) -> CompactString {
-    let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xF)];
-    }
-    CompactString::from_utf8(digits).expect("digits are ASCII")
 }
 
 /// Name of something of a customer's that begins with the event of this fingerprint.

@@ -204,10 +204,8 @@ impl Customer {
 
     /// Derives the checkouts anew; sessions whose money changed may have to be published again.
     fn rethink(&mut self, checkouts: &mut Checkouts, ctx: &mut Context<'_>) {
-        let sessions = &self.sessions;
-        let live = |ctx: &Context<'_>| {
-            sessions.iter().filter(|s| !s.is_final(ctx)).map(|s| s.facts.first).collect()
-        };
+        let of_customer = &self.sessions;
+        let live = |ctx: &Context<'_>| sessions::live(of_customer, ctx);
         for session in checkouts.rethink(&self.who, live, ctx) {
             for touched in self.sessions.iter_mut().filter(|s| s.facts.first == session) {
                 touched.dirty = true;
@@ -249,8 +247,7 @@ impl Customer {
         self.trim(ctx);
         let rests = self.rests(ctx.clock, ctx.settings.session_gap);
         if let Some(mut checkouts) = checkouts {
-            let live: Vec<u64> = self.sessions.iter().map(|s| s.facts.first).collect();
-            checkouts.settle(&live, ctx);
+            checkouts.settle(&sessions::live(&self.sessions, ctx), ctx);
             let next = checkouts.next_due(ctx);
             look_again(next);
             self.checkouts.keep(checkouts, next, rests, ctx);

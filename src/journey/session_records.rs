@@ -60,7 +60,7 @@ pub(super) fn publish(
             say(source, session, is_final, ctx);
         }
         if !is_final {
-            look_again(ctx.due_by_watermark(closes.plus(ctx.settings.allowed_lateness)));
+            look_again(ctx.due_by_watermark(session.settles(ctx)));
         }
         !is_final
     });

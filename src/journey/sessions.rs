@@ -123,9 +123,14 @@ impl Session {
         self.facts.end.plus(ctx.profiles.get(self.facts.last_profile).gap)
     }
 
+    /// From when on nothing can change it: clock and watermark must pass this.
+    pub(super) fn settles(&self, ctx: &Context<'_>) -> EventTime {
+        self.closes(ctx).plus(ctx.settings.allowed_lateness)
+    }
+
     /// True if nothing can change it any more.
     pub(super) fn is_final(&self, ctx: &Context<'_>) -> bool {
-        let settled = self.closes(ctx).plus(ctx.settings.allowed_lateness);
+        let settled = self.settles(ctx);
         ctx.passed(settled) && ctx.watermark.is_some_and(|watermark| watermark > settled)
     }
 
@@ -133,6 +138,11 @@ impl Session {
     pub(super) fn has(&self, event: &Stored) -> bool {
         self.tag == event.tag && (self.facts.start..=self.facts.end).contains(&event.time)
     }
+}
+
+/// Those that may still change.
+pub(super) fn live(sessions: &[Session], ctx: &Context<'_>) -> Vec<u64> {
+    sessions.iter().filter(|s| !s.is_final(ctx)).map(|s| s.facts.first).collect()
 }
 
 /// What adding an event did to a customer's sessions.

@@ -1,7 +1,24 @@
-//! Numbers of the log that must not be mistaken for one another.
+//! Numbers of the log that must not be mistaken for one another, and hashes as names.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// A hash in hexadecimal, 32 digits.
+///
+/// ```
+/// assert_eq!(touchline::model::ids::hex(0xf0), "000000000000000000000000000000f0");
+/// ```
+pub fn hex(hash: u128) -> CompactString {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xF)];
+    }
+    CompactString::from_utf8(digits).expect("digits are ASCII")
+}
 
 /// Number of a partition of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -4,9 +4,10 @@ use super::aligned::Aligned;
 use super::settings::Window;
 use crate::model::dimension::Dimensions;
 use crate::model::figures::{Figures, Money};
+use crate::model::ids::hex;
 use crate::model::record::{Abandonment, LiveRecord, SCHEMA_VERSION, Value, WindowRecord};
 use crate::model::time::EventTime;
-use compact_str::{CompactString, format_compact};
+use compact_str::CompactString;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -44,7 +45,7 @@ fn id(topic: &str, about: &About<'_>, revision: i64) -> CompactString {
     let About { tenant, window, label, start, .. } = about;
     let key =
         format!("{topic}|{tenant}|{}|{}|{}|{revision}", window.name, start.as_ms(), label.text);
-    format_compact!("{:032x}", xxh3_128(key.as_bytes()))
+    hex(xxh3_128(key.as_bytes()))
 }
 
 fn value(money: &Money) -> Value {

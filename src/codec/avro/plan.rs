@@ -30,7 +30,6 @@ const CONTROL_NAME: &str = "touchline.v1.Control";
 pub struct Plan {
     shapes: Shapes,
     reads: Reads,
-    own: Option<Own>,
 }
 
 /// A schema of ours, whose records are read field by field.
@@ -58,7 +57,8 @@ impl Own {
 
 #[derive(Debug)]
 enum Reads {
-    Touchpoint(DecodePlan),
+    /// Of any schema, or of one of ours.
+    Touchpoint(DecodePlan, Option<Own>),
     Control,
     /// Readable as a tree, but not as a touchpoint.
     Foreign(Reject),
@@ -69,22 +69,22 @@ impl Plan {
     pub fn compile(avsc: &str) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
         if shapes.name.as_deref() == Some(CONTROL_NAME) {
-            return Ok(Plan { shapes, reads: Reads::Control, own: None });
+            return Ok(Plan { shapes, reads: Reads::Control });
         }
         let own = Own::of(&shapes);
         let mut named = Shapes::parse(avsc)?;
         named.adopt_aliases(Touchpoint::FIELDS);
         match DecodePlan::compile(&named) {
-            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan), own }),
+            Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan, own) }),
             // A mapping wants the writer's own names.
-            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject), own }),
+            Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject) }),
         }
     }
 
     /// Reads an unframed body as a touchpoint or control record.
     pub fn decode<'a>(&'a self, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
         match &self.reads {
-            Reads::Touchpoint(plan) => plan.decode(&self.shapes, body),
+            Reads::Touchpoint(plan, _) => plan.decode(&self.shapes, body),
             Reads::Control => fields::control(&self.tree(body)?).map(Decoded::Control),
             Reads::Foreign(reject) => Err(reject.clone()),
         }
@@ -92,14 +92,14 @@ impl Plan {
 
     /// Reads an unframed body as a whole touchpoint, and the origin that stands before it.
     pub fn whole(&self, body: &[u8]) -> Result<(Option<Origin>, Touchpoint), Reject> {
-        match (self.own, &self.reads) {
-            (Some(Own::Touchpoint), _) => Ok((None, read::whole(body)?)),
-            (Some(Own::WithOrigin), _) => {
+        match &self.reads {
+            Reads::Touchpoint(_, Some(Own::Touchpoint)) => Ok((None, read::whole(body)?)),
+            Reads::Touchpoint(_, Some(Own::WithOrigin)) => {
                 let fields::WithOrigin { origin, touchpoint } = read::whole(body)?;
                 Ok((Some(origin), touchpoint))
             }
-            (None, Reads::Foreign(reject)) => Err(reject.clone()),
-            (None, _) => fields::touchpoint(&self.tree(body)?),
+            Reads::Touchpoint(_, None) | Reads::Control => fields::touchpoint(&self.tree(body)?),
+            Reads::Foreign(reject) => Err(reject.clone()),
         }
     }
 
@@ -111,14 +111,6 @@ impl Plan {
     /// True if the schema is that of control records.
     pub fn is_control(&self) -> bool {
         matches!(self.reads, Reads::Control)
-    }
-
-    /// Why no touchpoint can be read with this schema; `None` if one can.
-    pub fn unfit(&self) -> Option<&Reject> {
-        match &self.reads {
-            Reads::Foreign(reject) => Some(reject),
-            _ => None,
-        }
     }
 }
 

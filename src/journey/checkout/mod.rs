@@ -164,7 +164,11 @@ impl Checkouts {
     /// The events that the clock has passed: all rests on these, as nothing that is not late can come
     /// between them any more, and so does not depend on the order of arrival.
     fn seen(&self, ctx: &Context<'_>) -> Vec<&RichEvent> {
-        self.first(self.events.partition_point(|e| ctx.passed(e.time())))
+        self.first(self.number_seen(ctx))
+    }
+
+    fn number_seen(&self, ctx: &Context<'_>) -> usize {
+        self.events.partition_point(|e| ctx.passed(e.time()))
     }
 
     fn first(&self, n: usize) -> Vec<&RichEvent> {
@@ -178,8 +182,7 @@ impl Checkouts {
         carts: &[Instance],
         ctx: &Context<'_>,
     ) -> Option<EventTime> {
-        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
-        let next = self.events.get(seen).map(RichEvent::time);
+        let next = self.events.get(self.number_seen(ctx)).map(RichEvent::time);
         [next, due(checkouts, carts, ctx)].into_iter().flatten().min()
     }
 
@@ -235,8 +238,7 @@ impl Checkouts {
         if (!old || waits) && self.events.len() <= EVENTS_MAX {
             return;
         }
-        let seen = self.events.partition_point(|e| ctx.passed(e.time()));
-        self.settle_after = match self.settle_among(seen, live, ctx) {
+        self.settle_after = match self.settle_among(self.number_seen(ctx), live, ctx) {
             true => None,
             false => ctx.clock.map(|clock| clock.plus(SETTLE_EVERY)),
         };
@@ -249,8 +251,7 @@ impl Checkouts {
             return false;
         }
         // What has not been said yet does not settle.
-        let clock = self.seen_at;
-        let (checkouts, carts) = derive(&self.seeds, &self.first(seen), clock, ctx);
+        let (checkouts, carts) = derive(&self.seeds, &self.first(seen), self.seen_at, ctx);
         let cut = self.settled_before((&checkouts, &carts), seen, live, ctx);
         if cut > 0 {
             self.drop_first(cut, (&checkouts, &carts), seen, ctx);

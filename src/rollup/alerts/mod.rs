@@ -39,6 +39,7 @@ pub use spike::{Ratio, RatioSpike};
 use crate::engine::state::Dirty;
 use crate::engine::{Fact, Output};
 use crate::model::dimension::Dimensions;
+use crate::model::ids::hex;
 use crate::model::observation::Observation;
 use crate::model::record::{AlertRecord, AlertTransition, Evidence, SCHEMA_VERSION};
 use crate::model::time::{EventTime, Millis};
@@ -234,8 +235,8 @@ impl Scene<'_> {
             .map(|(partition, from, to)| Evidence { topic: topic.clone(), partition, from, to });
         AlertRecord {
             schema_version: SCHEMA_VERSION,
-            id: hex(&id),
-            episode: hex(&name),
+            id: named(&id),
+            episode: named(&name),
             fingerprint,
             sequence: episode.sequence,
             alert: rule.name.clone(),
@@ -268,9 +269,9 @@ impl Scene<'_> {
 
 /// Names an alert's identity: tenant, alert, sorted dimensions.
 fn fingerprint(tenant: &str, alert: &str, series: &Dimensions) -> CompactString {
-    hex(&format!("{tenant}\0{alert}\0{series}"))
+    named(&format!("{tenant}\0{alert}\0{series}"))
 }
 
-fn hex(content: &str) -> CompactString {
-    CompactString::from(format!("{:032x}", xxh3_128(content.as_bytes())))
+fn named(content: &str) -> CompactString {
+    hex(xxh3_128(content.as_bytes()))
 }
