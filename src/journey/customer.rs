@@ -21,6 +21,10 @@ use serde::{Deserialize, Serialize};
 /// each time all are unpacked.
 const TRIM_AFTER: Millis = Millis::from_mins(5);
 
+/// Events kept per customer: half a megabyte when written down, and a record of the changelog takes
+/// one. Beyond it the oldest quarter is forgotten, and what comes before those is too late.
+const EVENTS_MAX: usize = 32_768;
+
 /// An event as it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -173,7 +177,9 @@ impl Customer {
             self.log.push(event, value, &mut scratch);
             Change::Appended(session)
         } else {
-            self.tips = Vec::new();
+            if !self.tips.is_empty() {
+                links::remember(&event, &mut self.tips, ctx);
+            }
             let (marks, sessions) = (&self.marks, &mut self.sessions);
             self.log.insert(event, value, &mut scratch, |events, at| {
                 if ctx.settings.distinct_customers {
@@ -271,12 +277,19 @@ impl Customer {
         next
     }
 
-    /// Forgets events that nothing that is not too late can come before.
+    /// True if events of this time have been forgotten: usually, because they are too late for
+    /// anybody.
+    pub(super) fn has_forgotten(&self, time: EventTime) -> bool {
+        self.sessions.iter().any(|session| session.frozen_to().is_some_and(|to| time <= to))
+    }
+
+    /// Forgets events that nothing that is not too late can come before, and those that are too many.
     fn trim(&mut self, ctx: &mut Context<'_>) {
         let (Some(watermark), floor) = (ctx.watermark, ctx.floor()) else { return };
         let ripe = |first: EventTime| first.plus(TRIM_AFTER) < floor;
         let all = self.log.last_time().is_some_and(|last| last < floor);
-        if !all && !self.log.first_time().is_some_and(ripe) {
+        let excess = (self.log.len() > EVENTS_MAX).then(|| self.log.len() - EVENTS_MAX / 4 * 3);
+        if !all && excess.is_none() && !self.log.first_time().is_some_and(ripe) {
             return;
         }
         let mut scratch = std::mem::take(ctx.scratch);
@@ -286,7 +299,7 @@ impl Customer {
         let window = ctx.settings.dedup_window;
         let expired = events.partition_point(|e| e.time.plus(window) < watermark);
         // The bound on ids pushes out what is older than the floor anyway, not what is needed.
-        let cut = below.min(expired.max(remembered));
+        let cut = below.min(expired.max(remembered)).max(excess.unwrap_or(0));
         ctx.counts.dedup_evicted += cut.saturating_sub(expired) as u64;
         for (event, value) in events[..cut].iter().zip(values) {
             if ctx.settings.distinct_customers {

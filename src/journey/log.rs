@@ -4,11 +4,14 @@
 //! none. Whoever works with events unpacks them all: a customer has dozens. One that has more than
 //! [`PACKED_MAX`] keeps them as they are, so that no event costs more the more there are.
 
+mod packing;
+
 use super::customer::Stored;
 use super::packed_bytes;
 use super::profile::ProfileId;
 use crate::model::time::EventTime;
-use serde::{Deserialize, Serialize};
+use packing::{Reader, number, signed, write};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Events that are packed; beyond it they are kept plain.
 const PACKED_MAX: usize = 256;
@@ -19,11 +22,6 @@ const ROOM: usize = 48;
 
 /// Bytes of one step of a path at most.
 const STEP_MAX: usize = 16;
-
-const HAS_ORIGINAL: u8 = 1;
-const HAS_TAG: u8 = 2;
-const HAS_VALUE: u8 = 4;
-const RANK_SHIFT: u8 = 3;
 
 /// An event's own value: interned currency and minor units; all zero if there is none.
 pub(super) type OwnValue = (u32, i64);
@@ -43,6 +41,29 @@ impl Unpacked {
         self.values.clear();
     }
 
+    /// Takes over `len` packed events.
+    fn unpack(&mut self, len: usize, before: EventTime, bytes: &[u8]) {
+        self.clear();
+        self.events.reserve(len + 1);
+        self.values.reserve(len + 1);
+        for (event, value) in Reader::new(before, bytes) {
+            self.events.push(event);
+            self.values.push(value);
+        }
+    }
+
+    /// Packs all events; returns the time that the first one is told from.
+    fn pack(&self, bytes: &mut Vec<u8>) -> EventTime {
+        bytes.clear();
+        let first = self.events.first().map_or(EventTime::from_ms(0), |e| e.time);
+        let mut last = first;
+        for (event, value) in self.events.iter().zip(&self.values) {
+            write(last, event, *value, bytes);
+            last = event.time;
+        }
+        first
+    }
+
     /// Puts an event in its place and returns that.
     pub(super) fn insert(&mut self, event: Stored, value: OwnValue) -> usize {
         let at = match self.events.last() {
@@ -58,7 +79,7 @@ impl Unpacked {
 }
 
 /// Stored events, sorted by their order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Log {
     len: u32,
     /// Time of the last one, if there is any.
@@ -66,7 +87,7 @@ pub(super) struct Log {
     kept: Kept,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 enum Kept {
     /// `before` is the time that the first one is told from.
     Packed {
@@ -75,6 +96,45 @@ enum Kept {
         bytes: Vec<u8>,
     },
     Plain(Box<Unpacked>),
+}
+
+/// How events are written down: packed, as many as they are.
+#[derive(Serialize)]
+enum Written<'a> {
+    Packed {
+        before: EventTime,
+        #[serde(with = "packed_bytes")]
+        bytes: &'a [u8],
+    },
+}
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut packed = Vec::new();
+        let (before, bytes) = match self {
+            Kept::Packed { before, bytes } => (*before, bytes),
+            Kept::Plain(plain) => (plain.pack(&mut packed), &packed),
+        };
+        Written::Packed { before, bytes }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Log {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Log, D::Error> {
+        #[derive(Deserialize)]
+        struct Read {
+            len: u32,
+            last: EventTime,
+            kept: Kept,
+        }
+        let Read { len, last, mut kept } = Read::deserialize(deserializer)?;
+        if let (true, Kept::Packed { before, bytes }) = (len as usize > PACKED_MAX, &kept) {
+            let mut plain = Unpacked::default();
+            plain.unpack(len as usize, *before, bytes);
+            kept = Kept::Plain(Box::new(plain));
+        }
+        Ok(Log { len, last, kept })
+    }
 }
 
 impl Default for Log {
@@ -104,10 +164,11 @@ impl Log {
         Some(self.last).filter(|_| self.len > 0)
     }
 
-    /// False if no event of this fingerprint is stored; seldom true if there is none.
+    /// False if no event of this fingerprint is stored.
     pub(super) fn may_hold(&self, fingerprint: u64) -> bool {
         match &self.kept {
-            Kept::Plain(plain) => plain.events.iter().any(|e| e.fingerprint == fingerprint),
+            // Whoever has so many is looked at more closely at once: that is no dearer.
+            Kept::Plain(_) => true,
             // Fingerprints stand in there as they are.
             Kept::Packed { bytes, .. } => {
                 memchr::memmem::find(bytes, &fingerprint.to_le_bytes()).is_some()
@@ -141,14 +202,7 @@ impl Log {
         match &self.kept {
             Kept::Plain(plain) => plain,
             Kept::Packed { before, bytes } => {
-                scratch.clear();
-                let len = self.len as usize;
-                scratch.events.reserve(len + 1);
-                scratch.values.reserve(len + 1);
-                for (event, value) in Reader::new(*before, bytes) {
-                    scratch.events.push(event);
-                    scratch.values.push(value);
-                }
+                scratch.unpack(self.len(), *before, bytes);
                 scratch
             }
         }
@@ -190,13 +244,7 @@ impl Log {
         let all = &mut self.kept;
         match all {
             Kept::Packed { before, bytes } if at + 1 < scratch.events.len() => {
-                bytes.clear();
-                *before = scratch.events[0].time;
-                let mut last = *before;
-                for (event, value) in scratch.events.iter().zip(&scratch.values) {
-                    write(last, event, *value, bytes);
-                    last = event.time;
-                }
+                *before = scratch.pack(bytes);
             }
             Kept::Packed { before, bytes } => {
                 append(before, bytes, (at > 0).then_some(time_before), &event, value);
@@ -297,112 +345,6 @@ fn append(
         event.time
     });
     write(from, event, value, bytes);
-}
-
-fn write(before: EventTime, event: &Stored, value: OwnValue, out: &mut Vec<u8>) {
-    let flag = |is: bool, flag: u8| if is { flag } else { 0 };
-    out.push(
-        flag(event.original != 0, HAS_ORIGINAL)
-            | flag(event.tag != 0, HAS_TAG)
-            | flag(value != (0, 0), HAS_VALUE)
-            | event.rank << RANK_SHIFT,
-    );
-    signed(event.time.since(before).as_ms(), out);
-    out.extend_from_slice(&event.fingerprint.to_le_bytes());
-    number(u64::from(event.profile), out);
-    if event.original != 0 {
-        signed(i64::from(event.original), out);
-    }
-    if event.tag != 0 {
-        out.extend_from_slice(&event.tag.to_le_bytes());
-    }
-    if value != (0, 0) {
-        number(u64::from(value.0), out);
-        signed(value.1, out);
-    }
-}
-
-fn number(mut n: u64, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// Small numbers of either sign are short.
-fn signed(n: i64, out: &mut Vec<u8>) {
-    number(((n << 1) ^ (n >> 63)).cast_unsigned(), out);
-}
-
-/// Reads what [`write`] wrote, event by event.
-struct Reader<'a> {
-    /// Time of the event before.
-    time: EventTime,
-    bytes: &'a [u8],
-}
-
-impl Reader<'_> {
-    fn new(before: EventTime, bytes: &[u8]) -> Reader<'_> {
-        Reader { time: before, bytes }
-    }
-
-    #[inline]
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(*byte)
-    }
-
-    #[inline]
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.bytes.split_first_chunk::<N>()?;
-        self.bytes = rest;
-        Some(*array)
-    }
-
-    #[inline]
-    fn number(&mut self) -> Option<u64> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Some(u64::from(first));
-        }
-        let (mut n, mut shift) = (u64::from(first & 0x7F), 7);
-        loop {
-            let byte = self.byte()?;
-            n |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
-                return Some(n);
-            }
-            shift += 7;
-        }
-    }
-
-    #[inline]
-    fn signed(&mut self) -> Option<i64> {
-        let n = self.number()?;
-        Some((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
-    }
-}
-
-impl Iterator for Reader<'_> {
-    type Item = (Stored, OwnValue);
-
-    #[inline]
-    fn next(&mut self) -> Option<(Stored, OwnValue)> {
-        let flags = self.byte()?;
-        let time = self.time.as_ms() + self.signed()?;
-        self.time = EventTime::from_ms(time);
-        let fingerprint = u64::from_le_bytes(self.array()?);
-        let profile = self.number()? as u32;
-        let original = if flags & HAS_ORIGINAL == 0 { 0 } else { self.signed()? as i32 };
-        let tag = if flags & HAS_TAG == 0 { 0 } else { u32::from_le_bytes(self.array()?) };
-        let value =
-            if flags & HAS_VALUE == 0 { (0, 0) } else { (self.number()? as u32, self.signed()?) };
-        let rank = flags >> RANK_SHIFT;
-        let time = self.time;
-        Some((Stored { time, fingerprint, original, profile, tag, rank }, value))
-    }
 }
 
 #[cfg(test)]

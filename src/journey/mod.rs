@@ -395,7 +395,8 @@ impl Journey {
             ctx.counts.filtered(reason);
             return;
         }
-        let late = time < ctx.floor();
+        let forgotten = known.is_some_and(|slot| parts.store.get(slot).has_forgotten(time));
+        let late = time < ctx.floor() || forgotten;
         let rich = RichEvent::of(touchpoint, stored, currency, late, ctx.profiles);
         if late {
             ctx.counts.late += 1;
@@ -534,7 +535,7 @@ impl Record<'_> {
             key: self.key.to_vec(),
             value: self.value.to_vec(),
             event_time,
-            late_by_ms: watermark.since(event_time).as_ms(),
+            late_by_ms: watermark.since(event_time).as_ms().max(0),
             watermark,
             origin,
         };

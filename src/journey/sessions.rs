@@ -118,6 +118,11 @@ impl Session {
         Session { tag, facts, frozen: None, revisions: 0, amended: false, dirty: true, digest: 0 }
     }
 
+    /// Time of the latest of its events that have left the store.
+    pub(super) fn frozen_to(&self) -> Option<EventTime> {
+        self.frozen.as_ref().map(|frozen| frozen.facts.end)
+    }
+
     /// When it ends unless something comes: the clock must pass this.
     pub(super) fn closes(&self, ctx: &Context<'_>) -> EventTime {
         self.facts.end.plus(ctx.profiles.get(self.facts.last_profile).gap)
@@ -187,6 +192,9 @@ pub(super) fn add(
     let last = at + 1 == events.len();
     let follows = |end: EventTime| event.time > end || (last && event.time == end);
     if latest.is_some_and(|place| !follows(sessions[place].facts.end)) {
+        if let Some(session) = slip_in(sessions, events, at, ctx) {
+            return Change::Appended(session);
+        }
         return Change::Regrouped(regroup(sessions, events, at, ctx));
     }
     Change::Appended(go_on(sessions, latest, event, ctx))
@@ -224,6 +232,36 @@ fn go_on(
     facts.post(ctx, 1);
     insert(sessions, Session::new(event.tag, facts));
     first
+}
+
+/// Adds `events[at]` in the middle of a session that has not closed, if nothing but the number of its
+/// events depends on it; the first event of that session. However many events it has, none is looked
+/// at but the next.
+fn slip_in(
+    sessions: &mut [Session],
+    events: &[Stored],
+    at: usize,
+    ctx: &Context<'_>,
+) -> Option<u64> {
+    let event = &events[at];
+    let inside =
+        |s: &Session| s.tag == event.tag && s.facts.start < event.time && event.time < s.facts.end;
+    let session = sessions.iter_mut().find(|s| inside(s) && !ctx.passed(s.closes(ctx)))?;
+    let next = events[at + 1..].iter().find(|e| e.tag == event.tag)?;
+    let profile = ctx.profiles.get(event.profile);
+    let held_together = event.tag != 0 || next.time.since(event.time) <= profile.gap;
+    let is_plain = match session.facts.engaged {
+        Some((engaged, _)) => event.time > engaged,
+        None => !profile.view && !profile.is_order(),
+    };
+    if !held_together || !is_plain {
+        return None;
+    }
+    session.facts.events += 1;
+    session.facts.views = session.facts.views.saturating_add(u8::from(profile.view));
+    session.facts.converted |= profile.is_order();
+    session.dirty = true;
+    Some(session.facts.first)
 }
 
 fn insert(sessions: &mut Vec<Session>, session: Session) {

@@ -1,5 +1,7 @@
 //! The journey fold from outside: events as one line each, what it says as one line each.
 
+mod busy;
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

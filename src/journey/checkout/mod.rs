@@ -13,8 +13,8 @@
 //! | `packed` | how they are kept |
 //! | `seed` | what is left when nothing but a recovery can come |
 //!
-//! Limits: [`EVENTS_MAX`] events are kept per customer, and [`SEEDS_MAX`] settled instances; beyond
-//! them the oldest settle early. Records follow all events, figures only those that were not too
+//! Limits: [`SEEN_MAX`] events that the clock has passed are kept per customer, [`EVENTS_MAX`] in all,
+//! and [`SEEDS_MAX`] settled instances; beyond them the oldest settle early. Records follow all events, figures only those that were not too
 //! late: a completion that is too late is published, and counted nowhere.
 
 mod carts;
@@ -36,7 +36,7 @@ use super::customer::Stored;
 use super::session_records::Earned;
 use crate::model::record::CheckoutKind;
 use crate::model::taxonomy::Meaning;
-use crate::model::time::{EventTime, Millis};
+use crate::model::time::{EventTime, Millis, SliceGrid};
 use closure::Closure;
 use event::ORDER_KEY;
 use figures::{Figured, OrdersDone, figures};
@@ -46,8 +46,17 @@ use seed::{Kept, Seed};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Events kept per customer; beyond it the oldest settle before their time.
-const EVENTS_MAX: usize = 512;
+/// Events kept per customer that the clock has passed, and with those that it has not; beyond it the
+/// oldest settle before their time.
+const SEEN_MAX: usize = 512;
+const EVENTS_MAX: usize = 4_096;
+/// So many settle at once then, at least: each time all are derived anew.
+const SETTLED_MIN: usize = 64;
+/// A customer with more events than this that the clock has passed is looked at once in
+/// [`CROWDED_EVERY`] of event time, and not at each event: as all are derived from all, each would cost
+/// more the more there are.
+const CROWDED: usize = 128;
+const CROWDED_EVERY: Millis = Millis::from_secs(1);
 /// How often it is tried to settle what could not be settled when it was due.
 const SETTLE_EVERY: Millis = Millis::from_mins(15);
 /// Settled instances kept per customer.
@@ -102,10 +111,25 @@ impl Checkouts {
         let at = self.events.partition_point(|e| e.stored.order() < order);
         match ctx.passed(event.time()) {
             true => self.stale = true,
-            false => self.due = Some(self.due.map_or(event.time(), |due| due.min(event.time()))),
+            false => {
+                let seen = self.seen_from(event.time(), ctx);
+                self.due = Some(self.due.map_or(seen, |due| due.min(seen)));
+            }
         }
-        self.events.reserve_exact(1);
+        if self.events.len() == self.events.capacity() {
+            self.events.reserve_exact(1 + self.events.len() / 16);
+        }
         self.events.insert(at, event);
+    }
+
+    /// When an event of this time is to be seen: as soon as the clock has passed it, or a little later
+    /// together with others.
+    fn seen_from(&self, time: EventTime, ctx: &Context<'_>) -> EventTime {
+        let grid = SliceGrid::new(CROWDED_EVERY);
+        match self.number_seen(ctx) > CROWDED {
+            true => grid.end(grid.slice(time)),
+            false => time,
+        }
     }
 
     /// Gives the events the sessions that they belong to now.
@@ -182,7 +206,7 @@ impl Checkouts {
         carts: &[Instance],
         ctx: &Context<'_>,
     ) -> Option<EventTime> {
-        let next = self.events.get(self.number_seen(ctx)).map(RichEvent::time);
+        let next = self.events.get(self.number_seen(ctx)).map(|e| self.seen_from(e.time(), ctx));
         [next, due(checkouts, carts, ctx)].into_iter().flatten().min()
     }
 
@@ -235,19 +259,24 @@ impl Checkouts {
         self.forget(ctx);
         let old = self.events.first().is_some_and(|e| e.time() < ctx.floor());
         let waits = self.settle_after.is_some_and(|at| !ctx.passed(at));
-        if (!old || waits) && self.events.len() <= EVENTS_MAX {
+        let seen = self.number_seen(ctx);
+        if (!old || waits) && !self.is_full(seen) {
             return;
         }
-        self.settle_after = match self.settle_among(self.number_seen(ctx), live, ctx) {
+        self.settle_after = match self.settle_among(seen, live, ctx) {
             true => None,
             false => ctx.clock.map(|clock| clock.plus(SETTLE_EVERY)),
         };
     }
 
+    /// True if there is no room for more, `seen` of them passed by the clock.
+    fn is_full(&self, seen: usize) -> bool {
+        seen > SEEN_MAX || self.events.len() > EVENTS_MAX
+    }
+
     /// Settles what can be among the first `seen` events; false if there is nothing.
     fn settle_among(&mut self, seen: usize, live: &[u64], ctx: &Context<'_>) -> bool {
-        let crowded = self.events.len() > EVENTS_MAX;
-        if !crowded && self.events.first().is_none_or(|e| live.contains(&e.session)) {
+        if !self.is_full(seen) && self.events.first().is_none_or(|e| live.contains(&e.session)) {
             return false;
         }
         // What has not been said yet does not settle.
@@ -342,7 +371,7 @@ impl Checkouts {
         ctx: &Context<'_>,
     ) -> usize {
         let floor = ctx.floor();
-        let crowded = self.events.len() > EVENTS_MAX;
+        let full = self.is_full(seen);
         // Up to where each event's instances reach; `None` if one of them is not settled.
         let mut reach: Vec<Option<usize>> = (0..self.events.len()).map(Some).collect();
         let mut assigned: BTreeSet<usize> = BTreeSet::new();
@@ -352,7 +381,7 @@ impl Checkouts {
             let old = instance.latest(&self.events) < floor;
             assigned.extend(instance.events.iter().copied());
             for place in &instance.events {
-                reach[*place] = reach[*place].filter(|_| decided && (old || crowded));
+                reach[*place] = reach[*place].filter(|_| decided && (old || full));
                 reach[*place] = reach[*place].map(|far| far.max(*last));
             }
         }
@@ -370,7 +399,7 @@ impl Checkouts {
         }
         let (mut cut, mut far) = (0, 0);
         for (place, event) in self.events.iter().enumerate() {
-            let settled = crowded || (event.time() < floor && !live.contains(&event.session));
+            let settled = full || (event.time() < floor && !live.contains(&event.session));
             let Some(reach) = reach[place].filter(|_| settled) else { break };
             far = far.max(reach);
             // Time in which one of them could have been joined must be over before the next event.
@@ -382,11 +411,11 @@ impl Checkouts {
                 cut = place + 1;
             }
         }
-        if cut == 0 && crowded {
-            // Nothing can settle: the oldest event is dropped, and its instance goes on without it.
-            cut = 1;
+        match full {
+            // Else the oldest events are dropped, and their instances go on without them.
+            true => cut.max(SETTLED_MIN),
+            false => cut,
         }
-        cut
     }
 
     /// When to look again, by time or because something will have settled.
