@@ -8,7 +8,7 @@ use super::view::View;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
-use crate::rollup::alerts::{PLACEHOLDERS, RULES_MAX};
+use crate::rollup::alerts::{PLACEHOLDERS, RULES_MAX, SLICES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The place of `first`, unless only `second` was written by the user.
@@ -93,7 +93,10 @@ fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Prob
             problems.add(&follows.at(), text);
         }
         let window = rule.get("window");
-        if let (Some(length), Some(lengths)) = (window.valid_duration(), lengths)
+        let counts_itself = rule.get("detector").str() == Some("threshold");
+        if counts_itself {
+            threshold(&entry.key, rule, root.get("time").get("slice"), problems);
+        } else if let (Some(length), Some(lengths)) = (window.valid_duration(), lengths)
             && !lengths.contains(&length)
         {
             let known: Vec<String> = lengths.iter().map(Millis::to_string).collect();
@@ -126,6 +129,25 @@ fn rules(root: View<'_>, lengths: Option<&BTreeSet<Millis>>, problems: &mut Prob
             problems.add(&blame(enter.get("k"), enter.get("of")), text);
         }
         placeholders(&entry.key, rule.get("summary"), problems);
+    }
+}
+
+/// A threshold has one bound, and counts slices itself.
+fn threshold(rule: &str, view: View<'_>, slice: View<'_>, problems: &mut Problems) {
+    let is_there = |name: &str| view.get(name).str().is_some();
+    if is_there("above") == is_there("below") {
+        let text = format!("`rules.{rule}`: either `above` or `below` has to be set");
+        problems.add(&view.at(), text);
+    }
+    let window = view.get("window");
+    let path = format!("rules.{rule}.window");
+    multiple_of_slice(window, slice, &path, problems);
+    if let (Some(length), Some(grain)) = (window.valid_duration(), slice.valid_duration())
+        && length.as_ms() / grain.as_ms().max(1) > SLICES_MAX
+    {
+        let text =
+            format!("`{path}`: {length} is more than {SLICES_MAX} times time.slice, {grain}");
+        problems.add(&blame(window, slice), text);
     }
 }
 

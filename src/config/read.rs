@@ -179,6 +179,11 @@ fn rule(name: &str, view: View<'_>) -> RuleSettings {
         name: name.into(),
         detector: match view.get("detector").str() {
             Some("silence") => DetectorSettings::Silence(silence(view)),
+            Some("threshold") => DetectorSettings::Threshold(Threshold {
+                above: view.get("above").str().map(|_| view.get("above").integer()),
+                below: view.get("below").str().map(|_| view.get("below").integer()),
+                window: view.get("window").duration(),
+            }),
             _ => DetectorSettings::RatioSpike(ratio_spike(view)),
         },
         severity: match view.get("severity").str() {

@@ -393,6 +393,8 @@ pub enum DetectorSettings {
     RatioSpike(RatioSpike),
     /// A gap that the trailing rate makes unlikely.
     Silence(Silence),
+    /// More or fewer events than a bound.
+    Threshold(Threshold),
 }
 
 /// The ratios that a rule can name.
@@ -437,6 +439,15 @@ pub struct Silence {
     pub chance: f64,
     pub horizon: Millis,
     pub min_history: Millis,
+}
+
+/// Parameters of `threshold`: one of the bounds is set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "README.md says what each key means")]
+pub struct Threshold {
+    pub above: Option<i64>,
+    pub below: Option<i64>,
+    pub window: Millis,
 }
 
 /// Section `relay`.

@@ -35,6 +35,7 @@ pub(super) const SETTINGS: Shape = Object(&[
 const POSITIVE: Shape = Duration { min_ms: 1 };
 const ANY_LENGTH: Shape = Duration { min_ms: 0 };
 const COUNT: Shape = Integer { min: 1, max: i64::MAX };
+const ANY_COUNT: Shape = Integer { min: 0, max: i64::MAX };
 const ABOVE_ZERO: Shape = Number { above: 0.0, below: f64::INFINITY };
 const SHARE: Shape = Number { above: 0.0, below: 1.0 };
 
@@ -195,7 +196,7 @@ const DIMENSION: Shape = Choice(&DIMENSIONS);
 const RULE: Shape = Tagged { tag: "detector", common: RULE_KEYS, variants: DETECTORS };
 
 const RULE_KEYS: &[Key] = &[
-    key("detector", Choice(&["ratio_spike", "silence"]), "How it is noticed."),
+    key("detector", Choice(&["ratio_spike", "silence", "threshold"]), "How it is noticed."),
     key("enabled", Bool, "Whether it is evaluated."),
     key("severity", Choice(&["critical", "warning", "info"]), "How bad it is."),
     key("owner", Text, "Team that gets it."),
@@ -212,6 +213,7 @@ const RULE_KEYS: &[Key] = &[
 const DETECTORS: &[Variant] = &[
     Variant { name: "ratio_spike", keys: RATIO_SPIKE },
     Variant { name: "silence", keys: SILENCE },
+    Variant { name: "threshold", keys: THRESHOLD },
 ];
 
 const OF: &[Key] = &[
@@ -244,6 +246,13 @@ const SILENCE: &[Key] = &[
     key("chance", ABOVE_ZERO, "So many gaps as long in `horizon` by chance alone are accepted."),
     key("horizon", POSITIVE, "See `chance`."),
     key("min_history", POSITIVE, "How long a series must be known before anything is said."),
+];
+
+const THRESHOLD: &[Key] = &[
+    key("figure", Choice(&["events"]), "What is counted."),
+    optional("above", ANY_COUNT, "More are wrong."),
+    optional("below", COUNT, "Fewer are wrong."),
+    key("window", POSITIVE, "In how long: at most 1000 times time.slice, and a multiple of it."),
 ];
 
 const RELAY: &[Key] = &[

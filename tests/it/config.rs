@@ -254,6 +254,26 @@ fn each_kind_of_problem_is_named_at_its_place() {
             "t.yaml:1:59: `rules.CheckoutAbandonmentSpike.enter`: k, 4, is above of, 3",
         ],
     );
+    let threshold = |more: &str| {
+        format!(
+            "rules: {{Calls: {{detector: threshold, enabled: true, severity: info, owner: o, \
+             summary: s, scopes: [[]], enter: {{k: 1, of: 1}}, leave: 1, merge_gap: 0s, \
+             cool_down: 0s, min_completeness: 0, figure: events, {more}}}}}"
+        )
+    };
+    check(
+        &threshold("above: 1, below: 2, window: 1m"),
+        &["t.yaml:1:16: `rules.Calls`: either `above` or `below` has to be set"],
+    );
+    check(&threshold("window: 1m"), &["t.yaml:1:16: `rules.Calls`: either `above` or `below`"]);
+    check(
+        &threshold("above: 0, window: 15s"),
+        &["t.yaml:1:222: `rules.Calls.window`: 15s is not a multiple of time.slice, 10s"],
+    );
+    check(
+        &threshold("below: 1, window: 3h"),
+        &["t.yaml:1:222: `rules.Calls.window`: 3h is more than 1000 times time.slice, 10s"],
+    );
     check("kafka: {sasl.password: '${NOT_SET}'}", &["t.yaml:1:24: the environment variable"]);
     check("kafka: {sasl.password: '${file:/no}'}", &["t.yaml:1:24: `/no` cannot be read"]);
 }

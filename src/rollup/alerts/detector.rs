@@ -51,6 +51,8 @@ pub enum Unit {
     Share,
     /// Seconds.
     Seconds,
+    /// How many.
+    Number,
 }
 
 /// One detector's word on one series at one evaluation.

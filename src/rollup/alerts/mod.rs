@@ -29,12 +29,14 @@ mod seasons;
 mod silence;
 mod spike;
 mod state;
+mod threshold;
 
 pub use baseline::Learning;
 pub use contributors::CONTRIBUTORS_MAX;
 pub use rule::{Detector, LifeCycle, PLACEHOLDERS, RULES_MAX, Rule, Settings};
 pub use silence::Silence;
 pub use spike::{Ratio, RatioSpike};
+pub use threshold::{Bound, SLICES_MAX, Threshold};
 
 use crate::engine::state::Dirty;
 use crate::engine::{Fact, Output};

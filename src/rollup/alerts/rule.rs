@@ -8,6 +8,7 @@ use super::detector::{Detect, Unit, Verdict};
 use super::ratio::RatioState;
 use super::silence::{Silence, SilenceState};
 use super::spike::RatioSpike;
+use super::threshold::{Threshold, ThresholdState};
 use crate::model::dimension::{Dimension, Dimensions};
 use crate::model::record::Severity;
 use crate::model::time::Millis;
@@ -59,6 +60,8 @@ pub enum Detector {
     RatioSpike(RatioSpike),
     /// No events for longer than the series' own rate makes likely.
     Silence(Silence),
+    /// More or fewer events than a bound.
+    Threshold(Threshold),
 }
 
 /// When an episode opens, is confirmed, ends, and how soon the next may begin.
@@ -147,6 +150,7 @@ impl Rule {
     pub(super) fn summarize(&self, tenant: &str, verdict: &Verdict) -> String {
         let figure = |x: f64| match verdict.unit {
             Unit::Share => format!("{:.0}%", x * 100.0),
+            Unit::Number => format!("{x:.0}"),
             Unit::Seconds => Millis::from_ms((x / 10.0).round() as i64 * 10_000).to_string(),
         };
         expand(&self.summary, |name| {
@@ -200,6 +204,9 @@ impl Detector {
             Detector::Silence(settings) => {
                 Box::new(SilenceState::new(settings.clone(), rule, slice))
             }
+            Detector::Threshold(settings) => {
+                Box::new(ThresholdState::new(settings.clone(), rule, slice))
+            }
         }
     }
 
@@ -208,6 +215,7 @@ impl Detector {
         match self {
             Detector::RatioSpike(_) => "ratio_spike",
             Detector::Silence(_) => "silence",
+            Detector::Threshold(_) => "threshold",
         }
     }
 }
