@@ -79,6 +79,7 @@ pub fn truth_settings(settings: &Settings) -> generate::Settings {
         path_max: journey.path_max,
         checkout_timeout: journey.t_checkout,
         checkout_timeouts: journey.channel_t_checkout,
+        follow_carts: journey.follow_carts,
         cart_timeout: journey.t_cart,
         pending_timeout: journey.t_pending,
         max_checkout_age: journey.max_checkout_age,

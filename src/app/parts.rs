@@ -80,6 +80,7 @@ fn journey_settings(settings: &Settings, rollup_partitions: i32) -> journey::Set
         channel_gaps: settings.sessions.channel_gaps.clone(),
         sessions_by_source: settings.sessions.by == SessionBy::Source,
         t_checkout: settings.checkout.t_checkout,
+        follow_carts: settings.checkout.carts,
         t_cart: settings.checkout.t_cart,
         t_pending: settings.checkout.t_pending,
         t_merge: settings.checkout.t_merge,

@@ -113,6 +113,7 @@ pub(super) fn checkout(root: View<'_>) -> CheckoutSettings {
     let channels = view.get("channels").entries();
     CheckoutSettings {
         t_checkout: view.get("t_checkout").duration(),
+        carts: view.get("carts").bool(),
         t_cart: view.get("t_cart").duration(),
         t_pending: view.get("t_pending").duration(),
         t_merge: view.get("t_merge").duration(),

@@ -256,6 +256,7 @@ pub struct SessionSettings {
 #[expect(missing_docs, reason = "config/default.yaml says what each key means")]
 pub struct CheckoutSettings {
     pub t_checkout: Millis,
+    pub carts: bool,
     pub t_cart: Millis,
     pub t_pending: Millis,
     pub t_merge: Millis,

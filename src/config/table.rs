@@ -127,6 +127,7 @@ const SESSIONS: &[Key] = &[
 
 const CHECKOUT: &[Key] = &[
     key("t_checkout", POSITIVE, "Quiet after which a checkout is abandoned."),
+    key("carts", Bool, "Whether carts are followed, too."),
     key("t_cart", POSITIVE, "Quiet after which a cart is abandoned."),
     key("t_pending", POSITIVE, "The same while a payment is pending."),
     key("t_merge", ANY_LENGTH, "Further abandonments of a customer within it are the same one."),

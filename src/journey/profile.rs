@@ -206,7 +206,10 @@ impl Profiles {
             }
         }
         overflow.append(&mut seen);
-        let meaning = Meaning::of(name, action);
+        let meaning = match Meaning::of(name, action) {
+            Meaning::Cart if !settings.follow_carts => Meaning::Interaction,
+            meaning => meaning,
+        };
         let texts = [&channel, &stage, &capped, &capped_action];
         let key = key_of(tenant, texts, meaning, sets.iter());
         if let Some(id) = self.by_key.get(key.as_slice()) {

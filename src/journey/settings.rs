@@ -50,6 +50,8 @@ pub struct Settings {
     pub sessions_by_source: bool,
     /// Pause after which a checkout is abandoned.
     pub t_checkout: Millis,
+    /// Follow carts, too; without it what happens to one is an interaction like any other.
+    pub follow_carts: bool,
     /// Pause after which a cart is abandoned.
     pub t_cart: Millis,
     /// How long a pending payment keeps a checkout from being abandoned.
@@ -106,6 +108,7 @@ impl Settings {
             channel_gaps: BTreeMap::new(),
             sessions_by_source: false,
             t_checkout: Millis::from_mins(30),
+            follow_carts: true,
             t_cart: Millis::from_mins(60),
             t_pending: Millis::from_hours(24),
             t_merge: Millis::from_hours(24),

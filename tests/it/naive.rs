@@ -200,19 +200,29 @@ fn what_is_switched_off_is_not_there_and_the_rest_as_the_naive_model_says() {
     let nobody = format!("{no_rule}identity: {{follow_customers: false}}\n");
     let undistinct = "figures: {distinct_customers: false}\n".to_owned();
     let repeats = "deduplication: {ids: 0}\n".to_owned();
-    for (name, yaml) in [("nobody", nobody), ("undistinct", undistinct), ("repeats", repeats)] {
+    let no_carts = "checkout: {carts: false}\n".to_owned();
+    for (name, yaml) in [
+        ("nobody", nobody),
+        ("undistinct", undistinct),
+        ("repeats", repeats),
+        ("no carts", no_carts),
+    ] {
         let settings = settings_with(&yaml);
         let dir = dir.path().join(name);
         fs::create_dir_all(&dir).unwrap();
         let plan = plan(Scenario::ShopLate, 5, 20_000, 1.0);
         let (input, truth) = generated_under(&settings, &dir, &plan);
         let counted = truth.truth;
-        assert_eq!(name == "undistinct", counted.duplicate > 0, "{name}: {counted:?}");
+        let knows_repeats = ["undistinct", "no carts"].contains(&name);
+        assert_eq!(knows_repeats, counted.duplicate > 0, "{name}: {counted:?}");
         assert_eq!(name == "nobody", counted.sessions == 0, "{name}: {counted:?}");
         assert_eq!(name == "nobody", counted.checkouts.started == 0, "{name}: {counted:?}");
         let windows = truth.truth_dir.join("engagement.channel_stage.jsonl");
         let customers = lines(&windows).iter().any(|l| !l.contains("\"customers\":0"));
-        assert_eq!(customers, name == "repeats", "{name}");
+        assert_eq!(customers, ["repeats", "no carts"].contains(&name), "{name}");
+        let life_cycles = truth.truth_dir.join("checkout.lifecycle.jsonl");
+        let carts = lines(&life_cycles).iter().any(|l| l.contains("\"kind\":\"cart\""));
+        assert_eq!(carts, ["undistinct", "repeats"].contains(&name), "{name}");
         let out = dir.join("replayed");
         replayed_under(&settings, &input, &out);
         assert_same(&truth.truth_dir, &out);

@@ -71,7 +71,10 @@ impl Event {
             stage: stage.into(),
             touchpoint: t.touchpoint.clone(),
             action: t.action.clone(),
-            meaning: Meaning::of(&t.touchpoint, &t.action),
+            meaning: match Meaning::of(&t.touchpoint, &t.action) {
+                Meaning::Cart if !settings.follow_carts => Meaning::Interaction,
+                meaning => meaning,
+            },
             value: t.value,
             currency: t.currency.clone(),
             keys: Keys {

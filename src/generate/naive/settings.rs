@@ -26,6 +26,8 @@ pub struct Settings {
     pub checkout_timeout: Millis,
     /// The same by channel of the last activity.
     pub checkout_timeouts: BTreeMap<CompactString, Millis>,
+    /// False if what happens to a cart is an interaction like any other.
+    pub follow_carts: bool,
     /// Time without activity after which a cart is abandoned.
     pub cart_timeout: Millis,
     /// How long a payment may be pending.
@@ -66,6 +68,7 @@ impl Default for Settings {
             path_max: 64,
             checkout_timeout: Millis::from_mins(30),
             checkout_timeouts: BTreeMap::new(),
+            follow_carts: true,
             cart_timeout: Millis::from_mins(60),
             pending_timeout: Millis::from_hours(24),
             max_checkout_age: Millis::from_hours(48),
