@@ -14,8 +14,9 @@
 //! | `seed` | what is left when nothing but a recovery can come |
 //!
 //! Limits: [`SEEN_MAX`] events that the clock has passed are kept per customer, [`EVENTS_MAX`] in all,
-//! and [`SEEDS_MAX`] settled instances; beyond them the oldest settle early. Records follow all events, figures only those that were not too
-//! late: a completion that is too late is published, and counted nowhere.
+//! and [`SEEDS_MAX`] settled instances; beyond them the oldest settle early. Whoever has more than
+//! [`CROWDED`] of the former is looked at once in [`CROWDED_EVERY`]. Records follow all events, figures
+//! only those that were not too late: a completion that is too late is published, and counted nowhere.
 
 mod carts;
 mod closure;

@@ -2,9 +2,9 @@
 //!
 //! At every step (the end of a slice) each series of the rule's scopes is judged by its events in the
 //! window that ends there; late events count where they belong, as long as that is within the window.
-//! A series is known from its first event on. One without events is judged on, as 0, until nothing
-//! more can follow from it; below a lower bound that stays so. It makes no claim about chance: its
-//! p-value is 1.
+//! A series is known from its first event on; whether there are too few is not said before it has been
+//! known for a whole window. One without events is judged on, as 0, until nothing more can follow from
+//! it; below a lower bound that stays so. It makes no claim about chance: its p-value is 1.
 //!
 //! Limits: a window has at most [`SLICES_MAX`] slices; events are the only figure.
 
@@ -65,15 +65,24 @@ struct Series {
     since: Option<EventTime>,
     /// Steps in a row with an empty window.
     idle: u32,
+    /// Slice of the first events that came.
+    first: Option<Slice>,
 }
 
 impl Series {
     fn add(&mut self, slice: Slice, n: i64) {
+        self.first.get_or_insert(slice);
         let at = self.slices.partition_point(|(of, _)| *of < slice);
         match self.slices.get_mut(at) {
             Some((of, events)) if *of == slice => *events += n,
             _ => self.slices.insert(at, (slice, n)),
         }
+    }
+
+    /// True if too little is known to say that something is missing from a window that begins then.
+    fn is_new(&self, bound: Bound, grid: SliceGrid, begins: EventTime) -> bool {
+        let is_known = self.first.is_some_and(|first| grid.start(first) <= begins);
+        matches!(bound, Bound::Below(_)) && !is_known
     }
 
     fn events(&self) -> i64 {
@@ -121,6 +130,10 @@ impl ThresholdState {
     }
 
     fn verdict(&self, dimensions: &Dimensions, series: &Series, view: &StepView<'_>) -> Verdict {
+        let begins = view.step_end.minus(self.settings.window);
+        if series.is_new(self.settings.bound, self.grid, begins) {
+            return Verdict::learning(dimensions, view.step_end, self.settings.window);
+        }
         let (events, bound) = (series.events(), self.settings.bound.number());
         let (lower, upper) = match self.settings.bound {
             Bound::Above(bound) => (0.0, bound as f64),
@@ -148,7 +161,7 @@ impl ThresholdState {
             completeness: view.completeness,
             contributors: Vec::new(),
             at_risk: Value::new(),
-            evidence: (view.step_end.minus(window), view.step_end),
+            evidence: (begins, view.step_end),
             unit: Unit::Number,
         }
     }
@@ -174,7 +187,8 @@ impl Detect for ThresholdState {
                 true => (series.idle + 1).min(enough + 1),
                 false => 0,
             };
-            series.since = match bound.is_crossed(series.events()) {
+            let is_new = series.is_new(bound, grid, begins);
+            series.since = match !is_new && bound.is_crossed(series.events()) {
                 true => series.since.or(Some(view.step_end.minus(grid.length()))),
                 false => None,
             };

@@ -107,6 +107,13 @@ fn fewer_than_the_bound_fires_also_if_nothing_comes_at_all() {
 }
 
 #[test]
+fn a_series_that_begins_lacks_nothing() {
+    let steps: [&[(i64, i64)]; 5] = [&[(1, 1)], &[(2, 1)], &[(3, 1)], &[(4, 1)], &[]];
+    check(Bound::Below(3), (1, 1, 1), &steps, &["firing 6 2 5"]);
+    check(Bound::Above(0), (1, 1, 1), &steps, &["firing 2 1 1"]);
+}
+
+#[test]
 fn late_events_count_within_the_window() {
     let steps: [&[(i64, i64)]; 4] = [&[(1, 5)], &[(2, 1)], &[(1, 5)], &[(1, 50)]];
     check(Bound::Above(9), (1, 1, 1), &steps, &["firing 4 11 3", "recovering 5 1 3"]);
