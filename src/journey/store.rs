@@ -18,6 +18,8 @@ pub(super) struct Store {
     index: HashTable<Indexed>,
     /// Slots of the customers that are dirty; some may have been freed since, or taken again.
     dirty: Vec<Slot>,
+    /// Slots of the customers that have been woken up, changed or not since.
+    woken: Vec<Slot>,
     /// All are to be written, those at rest, too.
     all: bool,
     /// Customers that were written down and have been forgotten since.
@@ -121,14 +123,14 @@ impl Store {
         }
     }
 
-    /// The customer, which is awake from now on. It is written down again at the next checkpoint,
-    /// changed or not, and can rest again then.
+    /// The customer, which is awake from now on. It can rest again at the next checkpoint, and is
+    /// written down then only if it has changed.
     pub(super) fn thawed(&mut self, slot: Slot) -> &Customer {
         if let Place::AtRest(frozen) = &self.slots[slot as usize] {
             let mut customer = frozen.thaw();
             customer.is_saved = true;
             self.slots[slot as usize] = Place::Awake(Box::new(customer));
-            self.touch(slot);
+            self.woken.push(slot);
         }
         self.get(slot)
     }
@@ -224,6 +226,16 @@ impl Store {
             let frozen = rests(customer).then(|| Frozen::new(tenant, name, &value));
             write(tenant, name, value);
             if let Some(Ok(frozen)) = frozen {
+                *place = Place::AtRest(frozen);
+            }
+        }
+        for slot in std::mem::take(&mut self.woken) {
+            let place = &mut self.slots[slot as usize];
+            if let Place::Awake(customer) = place
+                && rests(customer)
+                && let Ok(frozen) =
+                    Frozen::new(customer.who.tenant, &customer.who.customer, &customer.save())
+            {
                 *place = Place::AtRest(frozen);
             }
         }
