@@ -4,7 +4,7 @@ use crate::config::{self, DetectorSettings, RuleSettings, Settings};
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use crate::rollup::alerts::{
-    self, Bound, Detector, Learning, LifeCycle, RatioSpike, Rule, Silence, Threshold,
+    self, Detector, Learning, LifeCycle, RatioSpike, Rule, Silence, Threshold,
 };
 
 /// Settings of the alert engine.
@@ -68,12 +68,8 @@ fn detector(detector: &DetectorSettings, learn_after: Millis) -> Detector {
             horizon: d.horizon,
             min_history: d.min_history,
         }),
-        DetectorSettings::Threshold(d) => Detector::Threshold(Threshold {
-            bound: match (d.above, d.below) {
-                (Some(above), _) => Bound::Above(above),
-                (None, below) => Bound::Below(below.unwrap_or(0)),
-            },
-            window: d.window,
-        }),
+        DetectorSettings::Threshold(d) => {
+            Detector::Threshold(Threshold { bound: d.bound, window: d.window })
+        }
     }
 }

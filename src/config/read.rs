@@ -11,6 +11,7 @@ use crate::model::dimension::Dimension;
 use crate::model::record::Severity;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
+use crate::rollup::alerts::Bound;
 use compact_str::CompactString;
 use std::collections::BTreeMap;
 
@@ -180,11 +181,7 @@ fn rule(name: &str, view: View<'_>) -> RuleSettings {
         name: name.into(),
         detector: match view.get("detector").str() {
             Some("silence") => DetectorSettings::Silence(silence(view)),
-            Some("threshold") => DetectorSettings::Threshold(Threshold {
-                above: view.get("above").str().map(|_| view.get("above").integer()),
-                below: view.get("below").str().map(|_| view.get("below").integer()),
-                window: view.get("window").duration(),
-            }),
+            Some("threshold") => DetectorSettings::Threshold(threshold(view)),
             _ => DetectorSettings::RatioSpike(ratio_spike(view)),
         },
         severity: match view.get("severity").str() {
@@ -233,6 +230,15 @@ fn silence(view: View<'_>) -> Silence {
         horizon: view.get("horizon").duration(),
         min_history: view.get("min_history").duration(),
     }
+}
+
+fn threshold(view: View<'_>) -> Threshold {
+    let (above, below) = (view.get("above"), view.get("below"));
+    let bound = match above.str() {
+        Some(_) => Bound::Above(above.integer()),
+        None => Bound::Below(below.integer()),
+    };
+    Threshold { bound, window: view.get("window").duration() }
 }
 
 pub(super) fn relay(root: View<'_>) -> RelaySettings {

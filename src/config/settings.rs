@@ -7,6 +7,7 @@ use crate::model::record::Severity;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
+use crate::rollup::alerts::Bound;
 use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -442,12 +443,12 @@ pub struct Silence {
     pub min_history: Millis,
 }
 
-/// Parameters of `threshold`: one of the bounds is set.
+/// Parameters of `threshold`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "README.md says what each key means")]
 pub struct Threshold {
-    pub above: Option<i64>,
-    pub below: Option<i64>,
+    /// `above` or `below`.
+    pub bound: Bound,
+    /// Length of the window.
     pub window: Millis,
 }
 

@@ -86,7 +86,7 @@ pub fn take_nested(inner: &mut dyn Checkpointed, prefix: &[u8], out: &mut Vec<En
 
 /// Which parts of a state have changed, and which stand in the log.
 ///
-/// Parts may change in any order: entries are sorted when they are written.
+/// Parts may change in any order: entries are sorted when they are taken.
 #[derive(Clone, Debug)]
 pub struct Dirty<P> {
     touched: HashSet<P, foldhash::fast::FixedState>,
@@ -133,15 +133,15 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
         self.touched.extend(self.saved.iter().cloned());
     }
 
-    /// Appends an entry for every part that changed. `key` appends the part's key, `value` is its
-    /// value now; `None` if the part is gone or empty.
+    /// Appends an entry for every part that changed, sorted. `key` is the part's key, `value` its value
+    /// now; `None` if the part is gone or empty.
     pub fn take(
         &mut self,
         out: &mut Vec<Entry>,
         mut key: impl FnMut(&P) -> Vec<u8>,
         mut value: impl FnMut(&P) -> Option<Vec<u8>>,
     ) {
-        // The order of the set is invisible: whoever calls this sorts by key.
+        let start = out.len();
         for part in self.touched.drain() {
             let value = value(&part);
             let was_there = match value {
@@ -152,6 +152,8 @@ impl<P: Eq + Hash + Clone> Dirty<P> {
                 out.push(Entry { key: key(&part), value });
             }
         }
+        // The order of the set is invisible.
+        out[start..].sort_unstable();
     }
 }
 

@@ -395,8 +395,8 @@ impl Journey {
             ctx.counts.filtered(reason);
             return;
         }
-        let forgotten = known.is_some_and(|slot| parts.store.get(slot).has_forgotten(time));
-        let late = time < ctx.floor() || forgotten;
+        let late = time < ctx.floor()
+            || known.is_some_and(|slot| parts.store.get(slot).has_forgotten(time));
         let rich = RichEvent::of(touchpoint, stored, currency, late, ctx.profiles);
         if late {
             ctx.counts.late += 1;

@@ -214,28 +214,22 @@ impl Store {
                 }
             }
         }
-        for slot in std::mem::take(&mut self.dirty) {
+        let (dirty, woken) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.woken));
+        for slot in dirty.into_iter().chain(woken) {
             let place = &mut self.slots[slot as usize];
             let Place::Awake(customer) = place else { continue };
-            if !customer.is_dirty {
+            let (changed, rests) = (std::mem::take(&mut customer.is_dirty), rests(customer));
+            if !changed && !rests {
                 continue;
             }
-            (customer.is_dirty, customer.is_saved) = (false, true);
+            customer.is_saved = true;
             let (tenant, name, value) =
                 (customer.who.tenant, &customer.who.customer, customer.save());
-            let frozen = rests(customer).then(|| Frozen::new(tenant, name, &value));
-            write(tenant, name, value);
-            if let Some(Ok(frozen)) = frozen {
-                *place = Place::AtRest(frozen);
+            let frozen = rests.then(|| Frozen::new(tenant, name, &value));
+            if changed {
+                write(tenant, name, value);
             }
-        }
-        for slot in std::mem::take(&mut self.woken) {
-            let place = &mut self.slots[slot as usize];
-            if let Place::Awake(customer) = place
-                && rests(customer)
-                && let Ok(frozen) =
-                    Frozen::new(customer.who.tenant, &customer.who.customer, &customer.save())
-            {
+            if let Some(Ok(frozen)) = frozen {
                 *place = Place::AtRest(frozen);
             }
         }

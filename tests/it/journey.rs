@@ -97,12 +97,12 @@ fn parse(number: usize, line: &str) -> Touchpoint {
     event
 }
 
-fn fold_all(settings: Settings, events: &[Touchpoint], close: bool) -> Vec<Output> {
-    let mut journey = Journey::new(settings);
+/// Folds `events`, the first of which has the offset `from`.
+fn feed(journey: &mut Journey, from: usize, events: &[Touchpoint]) -> Vec<Output> {
     let mut out = Vec::new();
-    for (offset, event) in events.iter().enumerate() {
+    for (place, event) in events.iter().enumerate() {
         let input = Input::Touchpoint {
-            offset: Offset::new(offset as i64),
+            offset: Offset::new((from + place) as i64),
             origin: None,
             touchpoint: &event.view(),
             key: b"key",
@@ -110,6 +110,12 @@ fn fold_all(settings: Settings, events: &[Touchpoint], close: bool) -> Vec<Outpu
         };
         journey.fold(input, &mut out);
     }
+    out
+}
+
+fn fold_all(settings: Settings, events: &[Touchpoint], close: bool) -> Vec<Output> {
+    let mut journey = Journey::new(settings);
+    let mut out = feed(&mut journey, 0, events);
     if close {
         journey.fold(Input::Close, &mut out);
     }

@@ -179,7 +179,7 @@ impl Detect for ThresholdState {
         }
         let (grid, enough, bound) = (self.grid, self.enough, self.settings.bound);
         for (dimensions, series) in &mut self.series {
-            let was = (series.slices.len(), series.idle, series.since);
+            let was = (series.idle, series.since);
             while series.slices.front().is_some_and(|(slice, _)| grid.end(*slice) <= begins) {
                 series.slices.pop_front();
             }
@@ -192,7 +192,7 @@ impl Detect for ThresholdState {
                 true => series.since.or(Some(view.step_end.minus(grid.length()))),
                 false => None,
             };
-            if series.idle == 0 || was != (0, series.idle, series.since) {
+            if series.idle == 0 || was != (series.idle, series.since) {
                 self.dirty.touch(Part::Series(dimensions.clone()));
             }
         }
@@ -220,18 +220,14 @@ impl Detect for ThresholdState {
 
 impl Checkpointed for ThresholdState {
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
-        let start = out.len();
-        let mut dirty = std::mem::take(&mut self.dirty);
         let key = |part: &Part| match part {
             Part::Head => KeyWriter::new(HEAD).done(),
             Part::Series(series) => KeyWriter::new(SERIES).dimensions(series).done(),
         };
-        dirty.take(out, key, |part| match part {
+        self.dirty.take(out, key, |part| match part {
             Part::Head => Some(encode(VALUES, &(self.at, self.closed))),
             Part::Series(series) => self.series.get(series).map(|of| encode(VALUES, of)),
         });
-        self.dirty = dirty;
-        out[start..].sort_unstable();
     }
 
     fn mark_all(&mut self) {

@@ -25,21 +25,6 @@ fn events(n: usize) -> Vec<Touchpoint> {
     (0..n).map(|i| parse(i, &line(i))).collect()
 }
 
-fn feed(journey: &mut Journey, from: usize, events: &[Touchpoint]) -> Vec<Output> {
-    let mut out = Vec::new();
-    for (place, event) in events.iter().enumerate() {
-        let input = Input::Touchpoint {
-            offset: Offset::new((from + place) as i64),
-            origin: None,
-            touchpoint: &event.view(),
-            key: b"key",
-            value: b"value",
-        };
-        journey.fold(input, &mut out);
-    }
-    out
-}
-
 fn taken(journey: &mut Journey) -> Vec<Entry> {
     let mut entries = Vec::new();
     journey.take_dirty(&mut entries);

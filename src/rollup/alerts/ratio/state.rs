@@ -75,7 +75,6 @@ impl RatioState {
 
 impl Checkpointed for RatioState {
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
-        let start = out.len();
         let mut dirty = std::mem::take(&mut self.dirty);
         let key = |part: &Kept| match part {
             Kept::Head => KeyWriter::new(HEAD).done(),
@@ -87,7 +86,6 @@ impl Checkpointed for RatioState {
         };
         dirty.take(out, key, |part| self.value(part));
         self.dirty = dirty;
-        out[start..].sort_unstable();
     }
 
     fn mark_all(&mut self) {

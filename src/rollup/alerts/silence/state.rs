@@ -98,22 +98,18 @@ impl SilenceState {
 
 impl Checkpointed for SilenceState {
     fn take_dirty(&mut self, out: &mut Vec<Entry>) {
-        let start = out.len();
-        let mut dirty = std::mem::take(&mut self.dirty);
         let key = |part: &Part| match part {
             Part::Head => KeyWriter::new(HEAD).done(),
             Part::Series(series) => KeyWriter::new(SERIES).dimensions(series).done(),
             Part::Learned(series) => KeyWriter::new(LEARNED).dimensions(series).done(),
         };
-        dirty.take(out, key, |part| match part {
+        self.dirty.take(out, key, |part| match part {
             Part::Head => Some(encode(VALUES, &(self.hour_ends, self.closed))),
             Part::Series(series) => self.series.get(series).map(|of| encode(VALUES, &of.running())),
             Part::Learned(series) => {
                 self.series.get(series).map(|of| encode(VALUES, &of.seasons.learned()))
             }
         });
-        self.dirty = dirty;
-        out[start..].sort_unstable();
     }
 
     fn mark_all(&mut self) {
