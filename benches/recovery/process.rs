@@ -103,6 +103,7 @@ impl Child {
     pub(crate) fn start(config: &Path) -> Child {
         let mut command = command();
         command.args([Path::new("run"), Path::new("--config"), config]);
+        command.env("XDG_CACHE_HOME", config.with_file_name("cache"));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the program is there");
         let stderr = BufReader::new(process.stderr.take().expect("piped"));

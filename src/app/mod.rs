@@ -28,6 +28,7 @@ pub mod replay;
 pub mod rules;
 pub mod run;
 pub mod state;
+mod state_dir;
 pub mod summary;
 pub mod tasks;
 pub mod topics;

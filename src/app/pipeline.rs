@@ -10,6 +10,7 @@ use super::observer::{SourceExport, ToMetrics};
 use super::parts::Parts;
 use super::registry;
 use super::relay::{From, Relay};
+use super::state_dir;
 use super::tasks::context::Context as Tasks;
 use super::tasks::ingest::Ingests;
 use super::tasks::journey::Journeys;
@@ -207,8 +208,11 @@ impl Pipeline {
             None => 0,
         };
         let named = self.settings.app.instance.as_deref().map(str::to_owned);
+        let instance = named.unwrap_or_else(host_name);
+        let keeps = input.is_some();
         Ok(ExactlyOnce {
-            instance: named.unwrap_or_else(host_name),
+            local: keeps.then(|| state_dir::open(&self.settings, role, &instance)).flatten(),
+            instance,
             changelog: input.as_ref().map(|_| self.settings.changelog(role.name())),
             inputs: input.map(|_| self.settings.inputs(role.name())),
             identity: Identity {

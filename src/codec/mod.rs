@@ -5,6 +5,7 @@
 //! | [`canonical`] | touchpoints and control records, Avro and JSON |
 //! | [`flush`] | what `journey` sends to `rollup` |
 //! | [`checkpoint`] | state entries and checkpoint records on changelog topics |
+//! | [`local`] | files of a local copy of a changelog |
 //! | [`inputs`] | side inputs of tasks |
 //! | [`derived`] | facts to records of the derived topics, and back |
 //! | [`recorded`] | lines and containers of recordings |
@@ -29,6 +30,7 @@ pub mod flush;
 pub mod inputs;
 mod json;
 mod leaves;
+pub mod local;
 pub mod murmur2;
 pub mod packed;
 pub mod recorded;

@@ -76,6 +76,11 @@ pub(super) fn delivery(root: View<'_>) -> DeliverySettings {
         checkpoint_interval: view.get("checkpoint_interval").duration(),
         static_membership: view.get("static_membership").bool(),
         standby_replicas: view.get("standby_replicas").integer(),
+        state_dir: match view.get("state_dir").str() {
+            Some("none") => StateDir::None,
+            Some("auto") | None => StateDir::Auto,
+            Some(path) => StateDir::Path(path.into()),
+        },
     }
 }
 

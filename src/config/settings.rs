@@ -119,7 +119,7 @@ pub struct AppSettings {
 }
 
 /// Section `delivery`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeliverySettings {
     /// Transactions and state, or neither.
     pub mode: DeliveryMode,
@@ -131,6 +131,19 @@ pub struct DeliverySettings {
     pub static_membership: bool,
     /// Other workers that keep a copy of a partition's state warm.
     pub standby_replicas: usize,
+    /// Where a copy of the state is kept for a quick restart.
+    pub state_dir: StateDir,
+}
+
+/// Where a process keeps a copy of its state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StateDir {
+    /// Where the system has its caches.
+    Auto,
+    /// Nowhere.
+    None,
+    /// Below this directory.
+    Path(PathBuf),
 }
 
 /// What is promised about restarts.

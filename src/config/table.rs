@@ -58,6 +58,7 @@ const DELIVERY: &[Key] = &[
         Integer { min: 0, max: 10 },
         "Copies of each state kept warm elsewhere.",
     ),
+    key("state_dir", Text, "Directory for a copy of the state, for quick restarts; auto; none."),
 ];
 
 const REGISTRY: &[Key] = &[

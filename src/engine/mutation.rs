@@ -60,11 +60,13 @@ pub enum Mutation {
     CheckpointInPart,
     /// Who has joined its group anew goes on with the partitions that it had before.
     MemberIgnored,
+    /// A local copy of a changelog gets what was aborted.
+    CopyOfAborted,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 27] = [
+    pub const ALL: [Mutation; 28] = [
         Mutation::OffsetsOutsideTransaction,
         Mutation::IdleOffsetsLeftOut,
         Mutation::AbortDropsOutputs,
@@ -92,6 +94,7 @@ impl Mutation {
         Mutation::PartForgotten,
         Mutation::CheckpointInPart,
         Mutation::MemberIgnored,
+        Mutation::CopyOfAborted,
     ];
 
     /// True if this thread runs with it.

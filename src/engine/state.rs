@@ -67,8 +67,8 @@ pub trait Checkpointed {
     /// Makes the next [`Checkpointed::take_dirty`] write every entry that there is.
     fn mark_all(&mut self);
 
-    /// Takes in one entry, in the order in which they were written: later entries of a key replace
-    /// earlier ones, `None` removes. Only between `new` and `restored`.
+    /// Takes in one entry: later entries of a key replace earlier ones, `None` removes. Those of
+    /// different keys come in any order. Only between `new` and `restored`.
     fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), StateError>;
 
     /// Everything has been restored: makes what is derived, and checks that nothing is missing.

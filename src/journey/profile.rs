@@ -89,6 +89,8 @@ pub(super) struct Profiles {
     written: state::Written,
     /// Values of capped dimensions that have not been written down.
     new_values: Vec<(TenantId, ValueOf, CompactString)>,
+    /// While they are restored.
+    staged: Option<Box<state::Staged>>,
 }
 
 /// What a cap is counted for: actions are capped like dimensions, as paths name them.

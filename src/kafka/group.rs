@@ -9,6 +9,7 @@ use super::exactly::committer::Committer;
 use super::exactly::core::{Core, Identity};
 use super::exactly::worker::ExactWorker;
 use super::health::{Health, Monitor};
+use super::local::LocalState;
 use super::observer::WorkerObserver;
 use super::start::{Source, settle};
 use super::task::{TaskFactory, TopicPartition};
@@ -76,6 +77,8 @@ pub struct ExactlyOnce {
     pub static_membership: bool,
     /// Workers of other instances that keep a copy of a partition's state warm.
     pub standby_replicas: usize,
+    /// Local copies of changelogs; `None`: a restart reads all of them from the cluster.
+    pub local: Option<Arc<LocalState>>,
 }
 
 /// What the workers of a role need to know.
@@ -360,6 +363,7 @@ fn prepare_exactly(
             checkpoint_interval: exactly.checkpoint_interval,
             standby_replicas: exactly.standby_replicas,
             in_flight_bytes: settings.in_flight_bytes,
+            keeps_copies: exactly.local.is_some(),
         },
         around.factory.clone(),
     );
@@ -371,7 +375,8 @@ fn prepare_exactly(
         around.monitor.clone(),
     )?;
     subscribe(&consumer, settings)?;
-    Ok(ExactWorker::new(around.clone(), consumer, core, committer))
+    let local = exactly.local.clone();
+    Ok(ExactWorker::new(around.clone(), consumer, core, committer, local))
 }
 
 fn prepare(

@@ -10,6 +10,7 @@
 //! | [`group`] | starts the workers of one role; the handle to watch, finish and stop them |
 //! | `worker`, `slot`, `waits`, `commit`, `batch` | one worker: its loop, its partitions, their retries, its commit step, its consumer |
 //! | [`exactly`] | the worker that delivers exactly once |
+//! | [`local`] | copies of changelogs on this process's disk |
 //! | [`observer`], [`health`] | what a worker tells about itself |
 //! | [`reader`], [`writer`] | a plain tailing reader and a plain writer, for the relay, the generator and tests |
 //! | [`topics`] | topics and access rights that are needed, against those that exist |
@@ -40,6 +41,7 @@ mod error;
 pub mod exactly;
 pub mod group;
 pub mod health;
+pub mod local;
 pub mod observer;
 pub mod reader;
 pub mod registry;

@@ -1,14 +1,34 @@
 //! Whatever a fold is, and wherever it is written down and made again: nobody can tell.
 //!
 //! Three folds get the same inputs: one is left alone; one is written down at every cut; one is, at
-//! every cut, written down, dropped, and made again from the log of all entries so far, or from the
-//! last entry of each key. All that they say, and all that they write down, must be equal.
+//! every cut, written down, dropped, and made again from the log of all entries so far, from the last
+//! entry of each key, or from a copy of some of the log and what came since. All that they say, and all
+//! that they write down, must be equal.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on says where")]
 
 use std::collections::BTreeMap;
 use touchline::engine::Output;
 use touchline::engine::state::{Checkpointed, Entry};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What is left of a log to be restored from.
+#[derive(Clone, Copy)]
+pub(crate) enum Kept {
+    All,
+    /// The last entry of each key.
+    Compacted,
+    /// A copy of its first half, in the order of a hash and without keys that have gone; then the rest.
+    Copied,
+}
+
+impl Kept {
+    const EACH: [Kept; 3] = [Kept::All, Kept::Compacted, Kept::Copied];
+
+    pub(crate) fn of(number: usize) -> Kept {
+        Kept::EACH[number % 3]
+    }
+}
 
 /// Entries as a changelog keeps them.
 #[derive(Default)]
@@ -24,17 +44,29 @@ impl Log {
         dirty
     }
 
-    /// Makes a fold again, from everything or from the last entry of each key.
-    pub(crate) fn restore(&self, fold: &mut impl Checkpointed, compacted: bool) {
-        let mut last: BTreeMap<&[u8], usize> = BTreeMap::new();
-        for (place, entry) in self.entries.iter().enumerate() {
-            last.insert(&entry.key, place);
-        }
-        for (place, entry) in self.entries.iter().enumerate() {
-            let stays = !compacted || last[entry.key.as_slice()] == place;
-            if stays {
-                fold.restore(&entry.key, entry.value.as_deref()).unwrap();
+    /// Makes a fold again.
+    pub(crate) fn restore(&self, fold: &mut impl Checkpointed, kept: Kept) {
+        let last = |of: &[Entry]| -> BTreeMap<Vec<u8>, usize> {
+            of.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect()
+        };
+        let entries: Vec<&Entry> = match kept {
+            Kept::All => self.entries.iter().collect(),
+            Kept::Compacted => {
+                let last = last(&self.entries);
+                let stays = |(place, entry): &(usize, &Entry)| last[&entry.key] == *place;
+                self.entries.iter().enumerate().filter(stays).map(|(_, entry)| entry).collect()
             }
+            Kept::Copied => {
+                let (copied, rest) = self.entries.split_at(self.entries.len() / 2);
+                let copied = last(copied).into_values().map(|place| &copied[place]);
+                let mut copied: Vec<&Entry> =
+                    copied.filter(|entry| entry.value.is_some()).collect();
+                copied.sort_by_key(|entry| xxh3_64(&entry.key));
+                copied.into_iter().chain(rest).collect()
+            }
+        };
+        for entry in entries {
+            fold.restore(&entry.key, entry.value.as_deref()).unwrap();
         }
         fold.restored().unwrap();
         assert_eq!(dirty(fold), [], "what was restored is in the log already");
@@ -82,14 +114,14 @@ pub(crate) fn check<F: Checkpointed>(
         if cuts.contains(&input) {
             let entries = log.write(&mut torn);
             same(&entries, &other.write(&mut written), input);
-            let restored = |compacted| {
+            let restored = |kept| {
                 let mut again = make();
-                log.restore(&mut again, compacted);
+                log.restore(&mut again, kept);
                 again
             };
             // To look at everything is to write it: what goes on is another one.
-            same(&all(&mut restored(input % 2 == 1)), &all(&mut torn), input);
-            torn = restored(input % 2 == 0);
+            same(&all(&mut restored(Kept::of(input))), &all(&mut torn), input);
+            torn = restored(Kept::of(input + 1));
         }
         expected.clear();
         feed(&mut alone, input, &mut expected);

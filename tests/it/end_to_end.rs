@@ -6,6 +6,7 @@ mod anew;
 mod bad_input;
 mod idle;
 mod killed;
+mod local_copy;
 mod served;
 mod standby;
 pub(crate) mod support;

@@ -5,6 +5,7 @@ use super::{SeriesId, Settings, TenantId, ValueOf, key_of};
 use crate::engine::state::{Entry, KeyReader, KeyWriter, StateError, decode, encode};
 use crate::journey::state::{CURRENCY, PROFILE, SERIES, TENANT, VALUE};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 
 const VALUES: u8 = 1;
 
@@ -15,6 +16,15 @@ pub(super) struct Written {
     currencies: usize,
     series: usize,
     profiles: usize,
+}
+
+/// Tables that are being restored: numbers come in any order.
+#[derive(Default, Debug)]
+pub(super) struct Staged {
+    tenants: BTreeMap<u32, CompactString>,
+    currencies: BTreeMap<u32, CompactString>,
+    series: BTreeMap<u32, (TenantId, Dimensions)>,
+    profiles: BTreeMap<u32, Profile>,
 }
 
 /// A profile without what follows from the configuration.
@@ -94,19 +104,15 @@ fn grow<T>(
     *written = table.len();
 }
 
-/// Puts an entry where it belongs: at the end, or where it was already.
-fn place<T>(table: &mut Vec<T>, number: u32, item: T) -> Result<(), StateError> {
-    let at = number as usize;
-    if at > table.len() {
-        let what = format!("number {} of a table is missing before {number}", table.len());
-        return Err(StateError::Incomplete(what));
+/// A table of what was restored.
+fn table<T>(what: &str, staged: BTreeMap<u32, T>) -> Result<Vec<T>, StateError> {
+    let gap = (0..).zip(staged.keys()).find(|(place, number)| place != *number);
+    match gap {
+        Some((place, _)) => {
+            Err(StateError::Incomplete(format!("{what} number {place} is missing")))
+        }
+        None => Ok(staged.into_values().collect()),
     }
-    if at == table.len() {
-        table.push(item);
-    } else {
-        table[at] = item;
-    }
-    Ok(())
 }
 
 fn read<T: DeserializeOwned>(key: &KeyReader<'_>, value: Option<&[u8]>) -> Result<T, StateError> {
@@ -149,31 +155,35 @@ impl Profiles {
         value: Option<&[u8]>,
     ) -> Result<(), StateError> {
         let number = key.u32()?;
+        let staged = self.staged.get_or_insert_default();
         match tag {
-            TENANT => place(&mut self.tenants, number, read(&key, value)?),
-            CURRENCY => place(&mut self.currencies, number, read(&key, value)?),
-            SERIES => {
-                let (tenant, dimensions): (TenantId, Dimensions) = read(&key, value)?;
-                place(&mut self.series, number, Series { tenant, dimensions })
-            }
+            TENANT => drop(staged.tenants.insert(number, read(&key, value)?)),
+            CURRENCY => drop(staged.currencies.insert(number, read(&key, value)?)),
+            SERIES => drop(staged.series.insert(number, read(&key, value)?)),
             PROFILE => {
                 let saved: SavedProfile = read(&key, value)?;
-                place(&mut self.profiles, number, saved.complete(settings))
+                staged.profiles.insert(number, saved.complete(settings));
             }
             VALUE => {
                 let of = ValueOf::named(&key.text()?).ok_or_else(|| key.error())?;
                 let text = std::str::from_utf8(key.rest()).map_err(|_| key.error())?;
                 read::<()>(&key, value)?;
                 self.values.entry((number, of)).or_default().insert(text.into());
-                Ok(())
             }
-            _ => Err(key.error()),
+            _ => return Err(key.error()),
         }
+        Ok(())
     }
 
     /// Everything has been restored: makes the indexes, and checks what refers to what.
     pub(in crate::journey) fn restored(&mut self) -> Result<(), StateError> {
         let missing = |what: &str| Err(StateError::Incomplete(format!("a {what} is missing")));
+        let staged = *self.staged.take().unwrap_or_default();
+        self.tenants = table("tenant", staged.tenants)?;
+        self.currencies = table("currency", staged.currencies)?;
+        self.profiles = table("profile", staged.profiles)?;
+        let series = table("series", staged.series)?.into_iter();
+        self.series = series.map(|(tenant, dimensions)| Series { tenant, dimensions }).collect();
         for (id, name) in (0..).zip(&self.tenants) {
             self.tenant_ids.insert(name.clone(), id);
         }

@@ -13,6 +13,7 @@
 
 use super::core::{Outcome, Transaction};
 use crate::clock::Moment;
+use crate::codec::checkpoint::CHECKPOINT_KEY;
 use crate::kafka::client::{
     ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error, set_transaction_timeout,
 };
@@ -20,15 +21,17 @@ use crate::kafka::commit::base_record;
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
 use crate::kafka::task::OutRecord;
+use crate::model::ids::{NextOffset, PartitionId};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// One call; a time-out repeats it.
@@ -39,6 +42,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 const DECIDED_AFTER: Duration = Duration::from_secs(5);
 /// The longest time-out that a transaction is given.
 const TIMEOUT_MOST: Duration = Duration::from_secs(120);
+/// Kinds of records, told to the client and told back when they are delivered: only where checkpoint
+/// records went is of interest.
+const OTHER: usize = 0;
+const CHECKPOINT: usize = 1;
 /// Fences in a row after which another process with the same name must be assumed.
 const FENCES_MOST: u32 = 3;
 
@@ -53,6 +60,8 @@ struct Job {
 pub(crate) struct Report {
     pub(crate) outcome: Result<Outcome, Error>,
     pub(crate) secs: f64,
+    /// Partitions of the changelog that a checkpoint record was written to, and the offset behind it.
+    pub(crate) checkpoints: BTreeMap<PartitionId, NextOffset>,
 }
 
 /// A transactional producer on its thread.
@@ -62,11 +71,14 @@ pub(crate) struct Committer {
     stopped: Arc<AtomicBool>,
 }
 
-struct Reports(Arc<Monitor>);
+struct Reports {
+    monitor: Arc<Monitor>,
+    checkpoints: Arc<Mutex<BTreeMap<PartitionId, NextOffset>>>,
+}
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.note(&format!("{error}: {reason}"));
+        self.monitor.note(&format!("{error}: {reason}"));
     }
 }
 
@@ -74,9 +86,17 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     /// A record that could not be delivered makes the transaction abortable: the commit says so.
-    fn delivery(&self, result: &DeliveryResult<'_>, _: usize) {
-        if let Err((error, _)) = result {
-            self.0.note(&format!("an output was not delivered: {error}"));
+    fn delivery(&self, result: &DeliveryResult<'_>, kind: usize) {
+        match result {
+            Ok(message) if kind == CHECKPOINT => {
+                let next = NextOffset::new(message.offset() + 1);
+                let mut checkpoints = self.checkpoints.lock().expect("no panic while held");
+                checkpoints.insert(PartitionId::new(message.partition()), next);
+            }
+            Ok(_) => {}
+            Err((error, _)) => {
+                self.monitor.note(&format!("an output was not delivered: {error}"));
+            }
         }
     }
 }
@@ -98,6 +118,7 @@ impl Committer {
             config,
             monitor,
             producer: None,
+            checkpoints: Arc::default(),
             fences: 0,
             timeout: TRANSACTION_TIMEOUT,
             stopped: stopped.clone(),
@@ -114,7 +135,9 @@ impl Committer {
             while let Ok(job) = taken.recv() {
                 let since = Moment::now();
                 let outcome = work.transact(&job);
-                let report = Report { outcome, secs: since.elapsed_secs() };
+                let checkpoints =
+                    std::mem::take(&mut *work.checkpoints.lock().expect("no panic while held"));
+                let report = Report { outcome, secs: since.elapsed_secs(), checkpoints };
                 drop(job);
                 if say.send(report).is_err() {
                     return;
@@ -141,6 +164,7 @@ impl Committer {
             Err(RecvTimeoutError::Disconnected) => Some(Report {
                 outcome: Err(Error::System("the thread for commits is gone".to_owned())),
                 secs: 0.0,
+                checkpoints: BTreeMap::new(),
             }),
         }
     }
@@ -162,6 +186,8 @@ struct Work {
     config: ClientConfig,
     monitor: Arc<Monitor>,
     producer: Option<BaseProducer<Reports>>,
+    /// What the job under way has written.
+    checkpoints: Arc<Mutex<BTreeMap<PartitionId, NextOffset>>>,
     /// In a row.
     fences: u32,
     /// After which the coordinator aborts a transaction.
@@ -180,7 +206,8 @@ impl Work {
     }
 
     fn make(&self) -> Result<BaseProducer<Reports>, Error> {
-        let context = Reports(self.monitor.clone());
+        let (monitor, checkpoints) = (self.monitor.clone(), self.checkpoints.clone());
+        let context = Reports { monitor, checkpoints };
         let mut config = self.config.clone();
         set_transaction_timeout(&mut config, self.timeout);
         config.create_with_context(context).map_err(|e| property_error(&e))
@@ -318,8 +345,10 @@ fn refused(error: KafkaError) -> Refused {
 }
 
 fn send(producer: &BaseProducer<Reports>, record: &OutRecord) -> Result<(), KafkaError> {
+    let is_checkpoint = record.key.as_deref() == Some(CHECKPOINT_KEY);
+    let kind = if is_checkpoint { CHECKPOINT } else { OTHER };
     loop {
-        match producer.send(base_record(record, 0)) {
+        match producer.send(base_record(record, kind)) {
             Ok(()) => return Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 producer.poll(POLL);

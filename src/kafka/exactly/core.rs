@@ -17,8 +17,8 @@ mod standby;
 mod words;
 
 pub use words::{
-    Command, Folded, Identity, Membership, OffsetToCommit, Outcome, Settings, Start, Transaction,
-    View,
+    Command, Folded, Identity, Membership, OffsetToCommit, Outcome, Settings, Settled, Start,
+    Transaction, View,
 };
 
 use super::pending::{Pending, SlotId};
@@ -74,6 +74,8 @@ pub struct Core {
     slot_ids: SlotId,
     pending: Pending,
     flight: Option<Flight>,
+    /// Checkpoints that are acknowledged and not taken yet.
+    settled: Vec<Settled>,
     commands: Vec<Command>,
     /// Something waits that a reader waits for.
     urgent: bool,
@@ -98,6 +100,7 @@ impl Core {
             slot_ids: 0,
             pending: Pending::default(),
             flight: None,
+            settled: Vec::new(),
             commands: Vec::new(),
             urgent: false,
             begun: Millis::ZERO,

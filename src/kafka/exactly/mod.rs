@@ -8,7 +8,7 @@
 //! | [`metadata`] | what a committed offset says besides its number |
 //! | `worker` | drives the core with a real client |
 //! | `committer` | does the transactions, on a thread of its own |
-//! | `restorer` | reads changelogs |
+//! | `restorer` | reads local copies and changelogs |
 //! | [`heir`] | ends what dead workers left open |
 //!
 //! The rules, each of which closes a hole:
@@ -21,6 +21,8 @@
 //!   one transaction. Ticks and seals are applied directly before one, never elsewhere.
 //! - Recovery: the committed offset C first, then the changelog until the checkpoint that C's metadata
 //!   names is there, then fold from K. Outputs of records below C are dropped record by record.
+//! - A local copy of a changelog (`kafka::local`) gets what is acknowledged, and nothing else; it stands
+//!   for the changelog up to an offset, if that is still the same changelog.
 //! - A record that says more than there is room for is published in parts, cut where its fold cuts
 //!   them: C is its offset then, and C's metadata count the parts, which a restart drops, too. In the
 //!   middle of a record there is neither checkpoint nor tick nor seal.

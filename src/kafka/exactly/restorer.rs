@@ -1,16 +1,20 @@
-//! Reads partitions of a changelog from their beginning, as committed, beside the worker's input.
+//! Brings states back beside the worker's input: from a local copy, if there is one, and then from the
+//! changelog, as committed; without one, from the changelog's beginning.
 
-use super::core::Core;
+use super::core::{self, Core};
 use crate::clock::Moment;
+use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use crate::kafka::batch::{BatchConsumer, Event};
-use crate::kafka::client::{Connection, property_error};
+use crate::kafka::client::{list_of, property_error};
 use crate::kafka::error::Error;
-use crate::kafka::health::Monitor;
+use crate::kafka::local::{Chunk, Claim, Found, LocalState};
 use crate::kafka::observer::WorkerObserver;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
+use crate::kafka::worker::Surroundings;
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +35,8 @@ const IN_BULK: [(&str, &str); 4] = [
     // Its end is told at once.
     ("fetch.wait.max.ms", "20"),
 ];
+/// Setting the client to another offset.
+const SEEK_WITHIN: Duration = Duration::from_secs(5);
 /// How often a changelog at its end is looked at again.
 const LOOK_EVERY: Millis = Millis::from_ms(50);
 
@@ -47,14 +53,37 @@ pub(super) enum Mode {
     Follow,
 }
 
+/// Where what is handed on comes from.
+enum Stage {
+    /// There is a copy, which may be that of another changelog: the identity record tells, which is the
+    /// first of the changelog.
+    Compares(Found),
+    /// The copy, this file next. The changelog waits.
+    Copy(Found, usize),
+    /// The client is to be set to this offset.
+    Seeks(NextOffset),
+    /// The changelog.
+    Changelog,
+}
+
 /// One partition of the changelog.
 struct Open {
     mode: Mode,
+    stage: Stage,
+    /// The client leaves it alone meanwhile.
+    is_paused: bool,
+    /// The local copy of it.
+    claim: Option<Claim>,
+    /// What was read and the copy does not have yet: entries, and the last checkpoint record.
+    unsaved: Chunk,
+    checkpoint: Option<Vec<u8>>,
     /// The partition of the input that it belongs to.
     at: TopicPartition,
     /// Where it begins, and where it ended when reading it began.
     first: NextOffset,
     until: NextOffset,
+    /// Where it was begun to be read.
+    from: NextOffset,
     /// The offset to read next.
     next: NextOffset,
     /// The end, once it has been seen.
@@ -68,8 +97,60 @@ impl Open {
 
     /// Seconds that are left if it goes on as in the first `secs`.
     fn secs_left(&self, secs: f64) -> f64 {
-        let read = (self.next.get() - self.first.get()).max(1);
+        let read = (self.next.get() - self.from.get()).max(1);
         secs * self.left() as f64 / read as f64
+    }
+
+    /// A record of the changelog. False if the copy is to be read first, and this not be handed on.
+    fn takes(&mut self, key: &[u8], value: Option<&[u8]>, local: Option<&LocalState>) -> bool {
+        if let Stage::Compares(_) = self.stage {
+            let Stage::Compares(found) = std::mem::replace(&mut self.stage, Stage::Changelog)
+            else {
+                unreachable!("just seen")
+            };
+            let mut unframer = Unframer::default();
+            let identity = value.filter(|_| key == IDENTITY_KEY).map(|v| unframer.entry(v));
+            let is_same = matches!(
+                identity, Some(Ok(text)) if *text == *found.checkpoint.changelog.as_bytes()
+            );
+            if is_same {
+                self.stage = Stage::Copy(found, 0);
+                return true;
+            }
+            tracing::info!(at = %self.at, "its local copy is that of another changelog");
+            self.copies_anew(local);
+        }
+        if !matches!(self.stage, Stage::Changelog) {
+            return false;
+        }
+        if let (Some(local), Some(claim)) = (local, &self.claim) {
+            match key {
+                IDENTITY_KEY => {}
+                CHECKPOINT_KEY => self.checkpoint = value.map(<[u8]>::to_vec),
+                _ => {
+                    if let Some(records) = self.unsaved.put(key, value) {
+                        local.append(claim, records);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn copies_anew(&self, local: Option<&LocalState>) {
+        if let Some((local, claim)) = local.zip(self.claim.as_ref()) {
+            local.anew(claim);
+        }
+    }
+
+    /// Everything below `end` has been read.
+    fn mark(&mut self, end: NextOffset, local: Option<&LocalState>) {
+        if let Some((local, claim)) = local.zip(self.claim.as_ref())
+            && let Some(checkpoint) = self.checkpoint.take()
+        {
+            local.append(claim, self.unsaved.take());
+            local.mark(claim, end, checkpoint);
+        }
     }
 }
 
@@ -81,23 +162,28 @@ pub(super) struct Restorer {
     /// Restored, or gone, and not told yet.
     closed: Vec<PartitionId>,
     changelog: Arc<str>,
+    local: Option<Arc<LocalState>>,
     looked: Moment,
     told: Moment,
     logged: Moment,
     since: Moment,
+    /// Entries read from the changelog, and from local copies.
     entries: u64,
+    copied: u64,
 }
 
 impl Restorer {
     pub(super) fn start(
-        connection: &Connection,
-        group: &str,
-        changelog: &Arc<str>,
+        around: &Surroundings,
+        core: &core::Settings,
         partitions: Vec<TopicPartition>,
         mode: Mode,
-        monitor: Arc<Monitor>,
+        local: Option<&Arc<LocalState>>,
     ) -> Result<Restorer, Error> {
-        let mut config = connection.consumer(group);
+        let Surroundings { settings, monitor, .. } = around;
+        let connection = &settings.connection;
+        let changelog = core.changelog.as_ref().expect("only tasks with a changelog restore");
+        let mut config = connection.consumer(&settings.group);
         let kib = (PREFETCH_KIB / partitions.len().max(1)).max(PREFETCH_KIB_LEAST);
         config.set("queued.max.messages.kbytes", kib.to_string());
         let records = match mode {
@@ -107,8 +193,8 @@ impl Restorer {
         for (name, value) in IN_BULK {
             config.set(name, value);
         }
-        let consumer =
-            BatchConsumer::new(&config, records, monitor).map_err(|e| property_error(&e))?;
+        let consumer = BatchConsumer::new(&config, records, monitor.clone())
+            .map_err(|e| property_error(&e))?;
         let assigning = |e| Error::broker("assigning partitions of the changelog", e);
         let mut list = TopicPartitionList::new();
         for at in &partitions {
@@ -124,7 +210,31 @@ impl Restorer {
         for at in partitions {
             let of = TopicPartition::new(changelog, at.partition);
             let (first, until) = (first[&of], until[&of]);
-            open.insert(at.partition, Open { mode, at, first, until, next: first, end: None });
+            let (claim, found) = local.map(|local| local.take(changelog, at.partition)).unzip();
+            let is_of_use = |found: &Found| {
+                found.checkpoint.generation == core.identity.generation
+                    && (first..=until).contains(&found.next())
+            };
+            let found = found.flatten().filter(is_of_use);
+            let stage = found.map_or(Stage::Changelog, Stage::Compares);
+            let opened = Open {
+                mode,
+                stage,
+                is_paused: false,
+                claim,
+                unsaved: Chunk::default(),
+                checkpoint: None,
+                at,
+                first,
+                until,
+                from: first,
+                next: first,
+                end: None,
+            };
+            if matches!(opened.stage, Stage::Changelog) {
+                opened.copies_anew(local.map(|local| &**local));
+            }
+            open.insert(opened.at.partition, opened);
         }
         let now = Moment::now();
         Ok(Restorer {
@@ -136,21 +246,23 @@ impl Restorer {
             told: now,
             logged: now,
             since: now,
+            local: local.cloned(),
             entries: 0,
+            copied: 0,
         })
     }
 
-    /// A partition is restored, or gone.
-    pub(super) fn close(&mut self, at: &TopicPartition) {
-        if self.open.get(&at.partition).is_some_and(|open| open.at == *at) {
-            let mode = self.open.remove(&at.partition).map_or(Mode::Follow, |open| open.mode);
-            self.closed.push(at.partition);
-            let (entries, secs) = (self.entries, self.since.elapsed_secs());
-            if mode == Mode::Follow {
-                return;
-            }
-            tracing::info!(%at, entries, secs, left = self.open.len(), "state restored");
+    /// A partition is restored, or gone. Returns the claim on its local copy, which goes on with it.
+    pub(super) fn close(&mut self, at: &TopicPartition) -> Option<Claim> {
+        self.open.get(&at.partition).filter(|open| open.at == *at)?;
+        let Open { mode, claim, .. } = self.open.remove(&at.partition)?;
+        self.closed.push(at.partition);
+        if mode == Mode::Restore {
+            let Restorer { entries, copied, open, .. } = self;
+            let (secs, left) = (self.since.elapsed_secs(), open.len());
+            tracing::info!(%at, entries, copied, secs, left, "state restored");
         }
+        claim
     }
 
     /// A partition that was followed has come: true if it is one of these.
@@ -161,7 +273,8 @@ impl Restorer {
         }
         open.mode = Mode::Restore;
         // It is looked at once: what there is may be all.
-        (self.since, self.entries, self.looked) = (Moment::now(), 0, self.told);
+        (self.since, self.entries, self.copied) = (Moment::now(), 0, 0);
+        self.looked = self.told;
         true
     }
 
@@ -178,8 +291,9 @@ impl Restorer {
     /// Hands on what came; tells how much that was.
     pub(super) fn read(&mut self, core: &mut Core, now: Millis) -> Result<usize, Error> {
         self.consumer.serve().map_err(|e| Error::broker("serving the client", e))?;
-        let got = self.consumer.poll(Duration::ZERO);
-        let Restorer { consumer, open, changelog, entries, .. } = self;
+        let mut got = self.consumer.poll(Duration::ZERO);
+        let Restorer { consumer, open, changelog, local, entries, .. } = self;
+        let local = local.as_deref();
         let mut failed = Ok(());
         consumer.drain(|event| {
             if failed.is_err() {
@@ -188,12 +302,21 @@ impl Restorer {
             match event {
                 Event::Record(record) => {
                     let Some(open) = open.get_mut(&record.partition) else { return };
-                    (open.end, open.next) = (None, record.offset.next());
-                    *entries += 1;
-                    core.entry(&open.at, record.key.unwrap_or_default(), record.value);
+                    let key = record.key.unwrap_or_default();
+                    if open.takes(key, record.value, local) {
+                        (open.end, open.next) = (None, record.offset.next());
+                        *entries += 1;
+                        core.entry(&open.at, key, record.value);
+                    }
                 }
                 Event::End { partition, next, .. } => {
-                    if let Some(open) = open.get_mut(&partition) {
+                    let Some(open) = open.get_mut(&partition) else { return };
+                    if let Stage::Compares(_) = open.stage {
+                        // Nothing stands in it: the copy is that of another.
+                        open.stage = Stage::Changelog;
+                        open.copies_anew(local);
+                    }
+                    if let Stage::Changelog = open.stage {
                         (open.end, open.next) = (Some(next), next);
                     }
                 }
@@ -204,17 +327,84 @@ impl Restorer {
             }
         });
         failed?;
+        self.pause()?;
+        got += self.read_copies(core)?;
         if self.looked.elapsed() < LOOK_EVERY {
             return Ok(got);
         }
         self.looked = Moment::now();
-        for (partition, Open { at, first, end, .. }) in &self.open {
-            let Some(end) = *end else { continue };
+        let local = self.local.as_deref();
+        for (partition, open) in &mut self.open {
+            let Some(end) = open.end else { continue };
+            open.mark(end, local);
             let changelog = TopicPartition::new(&self.changelog, *partition);
             let known = self.consumer.known_end(&changelog);
-            core.changelog_end(at, *first, known.is_some_and(|known| known > end), now)?;
+            core.changelog_end(&open.at, open.first, known.is_some_and(|known| known > end), now)?;
         }
         Ok(got)
+    }
+
+    /// Lets changelogs wait whose copies are to be read first.
+    fn pause(&mut self) -> Result<(), Error> {
+        let Restorer { consumer, open, changelog, .. } = self;
+        for (partition, open) in open {
+            if matches!(open.stage, Stage::Copy(..)) && !open.is_paused {
+                let list = list_of([&TopicPartition::new(changelog, *partition)]);
+                let paused = consumer.client().pause(&list);
+                paused.map_err(|e| Error::broker("pausing a changelog", e))?;
+                open.is_paused = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on the next file of a copy, and goes on with the changelog where one is through. Returns
+    /// how much it was.
+    fn read_copies(&mut self, core: &mut Core) -> Result<usize, Error> {
+        let before = self.copied;
+        for (partition, open) in &mut self.open {
+            let next = match &mut open.stage {
+                Stage::Copy(found, number) => {
+                    let (at, copied) = (&open.at, &mut self.copied);
+                    let read = found.file(*number, |(key, value)| {
+                        *copied += 1;
+                        core.entry(at, key, value);
+                    });
+                    *number += 1;
+                    match read {
+                        Ok(true) => break,
+                        Ok(false) => {
+                            core.entry(at, CHECKPOINT_KEY, Some(found.framed_checkpoint()));
+                            found.next()
+                        }
+                        Err(error) => {
+                            tracing::warn!(%at, %error, "all of the changelog is read instead");
+                            core.read_anew(at)?;
+                            open.copies_anew(self.local.as_deref());
+                            open.first
+                        }
+                    }
+                }
+                Stage::Seeks(next) => *next,
+                Stage::Compares(_) | Stage::Changelog => continue,
+            };
+            (open.from, open.next) = (next, next);
+            // What has been taken is of another position.
+            let at = TopicPartition::new(&self.changelog, *partition);
+            self.consumer.forget(&at);
+            let (client, offset) = (self.consumer.client(), Offset::Offset(next.get()));
+            let goes_on = client
+                .seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN)
+                .and_then(|()| client.resume(&list_of([&at])));
+            open.stage = match goes_on {
+                Ok(()) => Stage::Changelog,
+                Err(error) => {
+                    tracing::debug!(%at, %error, "reading on is tried again");
+                    Stage::Seeks(next)
+                }
+            };
+        }
+        Ok((self.copied - before) as usize)
     }
 
     /// Says how far it is.
@@ -249,7 +439,7 @@ impl Restorer {
         self.logged = Moment::now();
         let left: i64 = waiting().map(Open::left).sum();
         let secs = waiting().map(|open| open.secs_left(secs)).fold(0.0, f64::max);
-        let entries = self.entries;
-        tracing::info!(role, partitions, entries, left, secs, "state is being restored");
+        let Restorer { entries, copied, .. } = self;
+        tracing::info!(role, partitions, entries, copied, left, secs, "state is being restored");
     }
 }

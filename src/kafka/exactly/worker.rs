@@ -16,14 +16,18 @@ use crate::kafka::batch::{BatchConsumer, Change, Event, SERVE_EVERY_MS};
 use crate::kafka::client::list_of;
 use crate::kafka::error::Error;
 use crate::kafka::group::{Sight, subscribe};
+use crate::kafka::local::{Claim, LocalState};
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
 use crate::kafka::worker::Surroundings;
+use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a revocation or a stop may wait for its last transaction: below the session time-out.
@@ -52,6 +56,11 @@ pub(crate) struct ExactWorker {
     core: Core,
     committer: Committer,
     restorers: Vec<Restorer>,
+    local: Option<Arc<LocalState>>,
+    /// Whose local copies are kept.
+    claims: BTreeMap<PartitionId, Claim>,
+    /// The offsets behind their last checkpoint records, as far as the broker has said.
+    written: BTreeMap<PartitionId, NextOffset>,
     /// Partitions to read on, once the client can.
     to_read: Vec<(TopicPartition, Start)>,
     /// Partitions whose changelog is to be read.
@@ -68,6 +77,7 @@ impl ExactWorker {
         consumer: BatchConsumer,
         core: Core,
         committer: Committer,
+        local: Option<Arc<LocalState>>,
     ) -> ExactWorker {
         let (restorers, to_read) = (Vec::new(), Vec::new());
         let (to_restore, to_follow) = (Vec::new(), Vec::new());
@@ -78,6 +88,9 @@ impl ExactWorker {
             core,
             committer,
             restorers,
+            local,
+            claims: BTreeMap::new(),
+            written: BTreeMap::new(),
             to_read,
             to_restore,
             to_follow,
@@ -179,6 +192,7 @@ impl ExactWorker {
         self.consumer.forget(at);
         self.around.shared.owned(at, false);
         self.around.monitor.forget(at);
+        self.claims.remove(&at.partition);
         self.to_read.retain(|(of, _)| of != at);
         self.to_restore.retain(|of| of != at);
     }
@@ -231,12 +245,30 @@ impl ExactWorker {
     }
 
     fn take_report(&mut self, wait: Duration) -> Result<(), Error> {
+        let taken = self.take_outcome(wait);
+        self.keep_settled();
+        taken
+    }
+
+    /// Adds acknowledged checkpoints to local copies.
+    fn keep_settled(&mut self) {
+        for settled in self.core.take_settled() {
+            let partition = settled.at.partition;
+            let next = self.written.remove(&partition);
+            if let Some((local, claim)) = self.local.as_ref().zip(self.claims.get(&partition)) {
+                local.settled(claim, settled, next);
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, wait: Duration) -> Result<(), Error> {
         if !self.core.is_flying() {
             return Ok(());
         }
         let Some(report) = self.committer.report(wait) else { return Ok(()) };
         let Surroundings { settings, shared, observer, .. } = &self.around;
         observer.committed(settings.role, report.secs);
+        self.written.extend(report.checkpoints);
         for (at, next) in self.core.finished(report.outcome?) {
             shared.set_done(&at, next);
         }
@@ -292,21 +324,13 @@ impl ExactWorker {
     fn close(&mut self, at: &TopicPartition) {
         self.to_restore.retain(|of| of != at);
         self.to_follow.retain(|of| of != at);
-        self.restorers.iter_mut().for_each(|r| r.close(at));
+        let closed = self.restorers.iter_mut().find_map(|r| r.close(at));
+        self.claims.extend(closed.map(|claim| (at.partition, claim)));
     }
 
     fn start_restore(&mut self, partitions: Vec<TopicPartition>, mode: Mode) -> Result<(), Error> {
-        let Surroundings { settings, monitor, .. } = &self.around;
-        let changelog =
-            self.core.settings().changelog.clone().expect("only tasks with a changelog restore");
-        let restorer = Restorer::start(
-            &settings.connection,
-            &settings.group,
-            &changelog,
-            partitions,
-            mode,
-            monitor.clone(),
-        )?;
+        let (core, local) = (self.core.settings(), self.local.as_ref());
+        let restorer = Restorer::start(&self.around, core, partitions, mode, local)?;
         self.restorers.push(restorer);
         Ok(())
     }

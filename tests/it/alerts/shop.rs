@@ -1,7 +1,7 @@
 //! A small seeded shop that shows its steps to the alert engine as the rollup fold would: slices of
 //! events in clusters (sessions), and 5-minute cohorts of checkouts, 30 minutes after their end.
 
-use crate::checkpoint::{Log, all};
+use crate::checkpoint::{Kept, Log, all};
 use compact_str::CompactString;
 use std::collections::{BTreeMap, VecDeque};
 use touchline::engine::{Fact, Output};
@@ -130,14 +130,15 @@ impl Shop {
 
     fn tear(&mut self, number: i64) {
         self.log.write(&mut self.alerts);
-        let restored = |compacted| {
+        let place = usize::try_from(number).unwrap();
+        let restored = |kept| {
             let mut again = new_alerts();
-            self.log.restore(&mut again, compacted);
+            self.log.restore(&mut again, kept);
             again
         };
-        let state = all(&mut restored(number % 2 == 1));
+        let state = all(&mut restored(Kept::of(place)));
         assert_eq!(state, all(&mut self.alerts), "slice {number}");
-        self.alerts = restored(number % 2 == 0);
+        self.alerts = restored(Kept::of(place + 1));
     }
 
     fn step(&mut self, end: EventTime, closed: bool, summary: &mut Summary) {

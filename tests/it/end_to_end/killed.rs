@@ -15,7 +15,7 @@ fn written(app: &App, topic: &str) -> i64 {
 }
 
 /// Waits until `topic` has grown by `records` at least, so that something is under way.
-fn wait_for(app: &App, topic: &str, records: i64) {
+pub(super) fn wait_for(app: &App, topic: &str, records: i64) {
     let (since, before) = (Moment::now(), written(app, topic));
     while written(app, topic) < before + records {
         assert!(since.elapsed() < DEADLINE, "{topic} does not grow");

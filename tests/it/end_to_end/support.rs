@@ -204,6 +204,8 @@ pub(crate) fn fails(arguments: &[&str], config: &Path) -> String {
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_touchline"));
     command.env("RUST_LOG", "info").env("NO_COLOR", "1").stdin(Stdio::null());
+    // Copies of states, those of earlier runs of the tests among them.
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command
 }
 
@@ -269,6 +271,11 @@ impl Running {
             drop(log);
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Kills it: nothing of it runs on.

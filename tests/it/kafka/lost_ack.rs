@@ -32,6 +32,7 @@ fn exactly_once(settings: Settings) -> Settings {
             checkpoint_interval: Millis::from_secs(10),
             static_membership: false,
             standby_replicas: 0,
+            local: None,
         }),
         ..settings
     }

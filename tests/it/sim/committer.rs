@@ -3,7 +3,9 @@
 use super::broker::{Entry, Refusal};
 use super::env::{Env, Facts};
 use super::group::MemberId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use touchline::codec::checkpoint::CHECKPOINT_KEY;
 use touchline::codec::murmur2;
 use touchline::engine::mutation::Mutation;
 use touchline::kafka::exactly::core::{Outcome, Transaction};
@@ -41,12 +43,22 @@ pub(crate) struct Committer {
     epoch: Option<u64>,
     pub(crate) job: Option<(Job, Step)>,
     pub(crate) report: Option<Report>,
+    /// Partitions of the changelog that the last job wrote a checkpoint record to, and the offset behind.
+    pub(crate) checkpoints: BTreeMap<PartitionId, i64>,
     fences: u32,
 }
 
 impl Committer {
     pub(crate) fn new(id: &str, group: usize) -> Committer {
-        Committer { id: id.to_owned(), group, epoch: None, job: None, report: None, fences: 0 }
+        Committer {
+            id: id.to_owned(),
+            group,
+            epoch: None,
+            job: None,
+            report: None,
+            checkpoints: BTreeMap::new(),
+            fences: 0,
+        }
     }
 
     /// True once it may take jobs.
@@ -56,6 +68,7 @@ impl Committer {
 
     pub(crate) fn submit(&mut self, job: Job) {
         assert!(self.job.is_none() && self.report.is_none(), "one transaction at a time");
+        self.checkpoints.clear();
         let step = produce(&job, 0);
         self.job = Some((job, step));
     }
@@ -168,7 +181,13 @@ impl Committer {
                 }
                 let at = place(record, env);
                 let entry = entry(record, now);
-                env.broker.produce((&self.id, epoch), n, &at, entry, now)?
+                let before = env.broker.log(&at).high();
+                let txn = env.broker.produce((&self.id, epoch), n, &at, entry, now)?;
+                let next = env.broker.log(&at).high();
+                if next > before && record.key.as_deref() == Some(CHECKPOINT_KEY) {
+                    self.checkpoints.insert(at.partition, next);
+                }
+                txn
             }
             Step::Offsets => return self.offsets(job, epoch, env),
             Step::Commit => return env.broker.end(&self.id, epoch, true),

@@ -4,8 +4,10 @@ use super::broker::{Broker, TxnId};
 use super::group::Group;
 use super::rng::Rng;
 use std::collections::BTreeMap;
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
 use touchline::kafka::TopicPartition;
 use touchline::kafka::exactly::metadata::Metadata;
+use touchline::model::ids::PartitionId;
 
 /// An offset that a committed transaction carried, and what the oracle needs to follow it.
 #[derive(Clone, Debug)]
@@ -39,6 +41,31 @@ pub(crate) struct Odds {
     pub(crate) forget: u64,
 }
 
+/// A local copy of one partition of a changelog.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Copy {
+    pub(crate) identity: Vec<u8>,
+    pub(crate) entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) checkpoint: Option<Vec<u8>>,
+    /// It holds what is committed below.
+    pub(crate) next: i64,
+}
+
+impl Copy {
+    pub(crate) fn take(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match (key, value) {
+            (IDENTITY_KEY, value) => self.identity = value.unwrap_or_default().to_vec(),
+            (CHECKPOINT_KEY, value) => self.checkpoint = value.map(<[u8]>::to_vec),
+            (key, Some(value)) => {
+                self.entries.insert(key.to_vec(), value.to_vec());
+            }
+            (key, None) => {
+                self.entries.remove(key);
+            }
+        }
+    }
+}
+
 /// Shared by all workers.
 pub(crate) struct Env {
     pub(crate) broker: Broker,
@@ -52,6 +79,8 @@ pub(crate) struct Env {
     pub(crate) waits_until: i64,
     /// How often each fault happened.
     pub(crate) cover: BTreeMap<&'static str, u64>,
+    /// What processes have on their disks: local copies of changelogs.
+    pub(crate) disks: BTreeMap<(String, PartitionId), Copy>,
     /// By transaction.
     pub(crate) facts: BTreeMap<TxnId, Facts>,
     /// Set if a message of interest is to be printed.

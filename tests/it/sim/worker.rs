@@ -2,13 +2,13 @@
 //! so that anything can happen in between.
 
 use super::committer::{Committer, Job};
-use super::env::{Env, Facts, Step};
+use super::env::{Copy, Env, Facts, Step};
 use super::folds;
 use super::group::{Beat, MemberId};
 use super::real::Real;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use touchline::codec::checkpoint::{CHECKPOINT_KEY, Unframer};
+use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use touchline::engine::mutation::Mutation;
 use touchline::engine::state::Checkpointed;
 use touchline::kafka::exactly::core::{
@@ -216,6 +216,8 @@ struct Restorer {
     at: TopicPartition,
     next: i64,
     end: Option<i64>,
+    /// The local copy as it will be.
+    copy: Copy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +259,9 @@ pub(crate) struct Worker {
     feeds: BTreeMap<TopicPartition, Feed>,
     queue: VecDeque<Event>,
     restorers: Vec<Restorer>,
+    /// Local copies that are kept, as they will be when they are written next.
+    copies: BTreeMap<PartitionId, Copy>,
+    written: BTreeMap<PartitionId, i64>,
     to_read: Vec<(TopicPartition, Start)>,
     to_restore: Vec<TopicPartition>,
     answers: Vec<Answer>,
@@ -288,6 +293,7 @@ impl Worker {
             checkpoint_interval: Millis::from_ms(1_500),
             standby_replicas: plan.standbys,
             in_flight_bytes: plan.kind.bytes_in_flight(env),
+            keeps_copies: true,
         };
         Worker {
             exit: None,
@@ -306,6 +312,8 @@ impl Worker {
             feeds: BTreeMap::new(),
             queue: VecDeque::new(),
             restorers: Vec::new(),
+            copies: BTreeMap::new(),
+            written: BTreeMap::new(),
             to_read: Vec::new(),
             to_restore: Vec::new(),
             answers: Vec::new(),
@@ -627,6 +635,7 @@ impl Worker {
     fn give_up(&mut self, partitions: &BTreeSet<TopicPartition>, env: &mut Env) {
         for at in partitions {
             self.core.revoke(at);
+            self.copies.remove(&at.partition);
             self.to_read.retain(|(of, _)| of != at);
             self.to_restore.retain(|of| of != at);
             self.feeds.remove(at);
@@ -637,8 +646,8 @@ impl Worker {
         for command in self.core.commands(now) {
             match command {
                 Command::AskOwners => {}
-                Command::Follow(at) => self.restorers.push(Restorer { at, next: 0, end: None }),
-                Command::CloseChangelog(at) => self.restorers.retain(|r| r.at != at),
+                Command::Follow(at) => self.start_restore(at, env),
+                Command::CloseChangelog(at) => self.close(&at),
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::AskCommitted(at) => self.core.not_answered(&at, now),
                 Command::ReadChangelog(at) => self.to_restore.push(at),
@@ -657,10 +666,74 @@ impl Worker {
             return Ok(());
         }
         if let Some(report) = self.committer.report.take() {
+            self.written.append(&mut self.committer.checkpoints);
             let done = self.core.finished(report?);
             env.tell(|| format!("{} finished {done:?}", self.plan.txn_id));
         }
+        self.keep_settled(env);
         Ok(())
+    }
+
+    /// Adds acknowledged checkpoints to local copies.
+    fn keep_settled(&mut self, env: &mut Env) {
+        for settled in self.core.take_settled() {
+            let partition = settled.at.partition;
+            let next = self.written.remove(&partition);
+            let Some(copy) = self.copies.get_mut(&partition) else { continue };
+            settled.entries().for_each(|(key, value)| copy.take(key, value));
+            copy.take(CHECKPOINT_KEY, settled.checkpoint());
+            // What is not written now is with the next.
+            if let Some(next) = next.filter(|_| env.rng.permille(700)) {
+                copy.next = next;
+                env.disks.insert((self.plan.txn_id.clone(), partition), copy.clone());
+            }
+        }
+    }
+
+    /// Begins with the local copy, if there is one of this changelog.
+    fn start_restore(&mut self, at: TopicPartition, env: &mut Env) {
+        let disk = (self.plan.txn_id.clone(), at.partition);
+        if env.rng.permille(100) && env.disks.remove(&disk).is_some() {
+            env.hit("local copy lost");
+        }
+        let of = TopicPartition { topic: changelog(self.plan.stage), partition: at.partition };
+        let (low, stable) = (env.broker.log(&of).low, env.broker.log(&of).stable());
+        let first = env.broker.committed(&of).next().map(|(_, entry)| entry.clone());
+        let mut unframer = Unframer::default();
+        let identity = first.filter(|entry| entry.key.as_deref() == Some(IDENTITY_KEY));
+        let framed = identity.and_then(|entry| entry.value).unwrap_or_default();
+        let is_of_use = |copy: &Copy| {
+            let checkpoint = copy.checkpoint.as_deref().map(|c| unframer.checkpoint(c));
+            let Some(Ok(checkpoint)) = checkpoint else { return false };
+            let said = Unframer::default().entry(&framed).map(|text| text.into_owned());
+            checkpoint.generation == self.plan.generation
+                && (low..=stable).contains(&copy.next)
+                && said.as_deref() == Ok(checkpoint.changelog.as_bytes())
+        };
+        let mut restorer = Restorer { at, next: 0, end: None, copy: Copy::default() };
+        match env.disks.get(&disk).cloned().filter(is_of_use) {
+            Some(copy) => {
+                env.hit("restored from a local copy");
+                if env.broker.committed(&of).any(|(offset, _)| offset >= copy.next) {
+                    env.hit("a local copy was behind");
+                }
+                self.core.entry(&restorer.at, IDENTITY_KEY, Some(&framed));
+                for (key, value) in &copy.entries {
+                    self.core.entry(&restorer.at, key, Some(value));
+                }
+                self.core.entry(&restorer.at, CHECKPOINT_KEY, copy.checkpoint.as_deref());
+                (restorer.next, restorer.copy) = (copy.next, copy);
+            }
+            None => {
+                env.disks.remove(&disk);
+            }
+        }
+        self.restorers.push(restorer);
+    }
+
+    fn close(&mut self, at: &TopicPartition) {
+        let closed = self.restorers.extract_if(.., |r| r.at == *at);
+        self.copies.extend(closed.map(|r| (r.at.partition, r.copy)));
     }
 
     fn obey(&mut self, env: &mut Env) {
@@ -671,10 +744,10 @@ impl Worker {
                 Command::AskCommitted(at) => ask.push(at),
                 Command::ReadChangelog(at) => restore.push(at),
                 Command::AskOwners => self.ask_owners(env),
-                Command::Follow(at) => self.restorers.push(Restorer { at, next: 0, end: None }),
+                Command::Follow(at) => self.start_restore(at, env),
                 Command::CloseChangelog(at) => {
                     restore.retain(|of| *of != at);
-                    self.restorers.retain(|r| r.at != at);
+                    self.close(&at);
                 }
                 Command::Read(at, start) => self.to_read.push((at, start)),
                 Command::Pause(at) => {
@@ -692,7 +765,7 @@ impl Worker {
                 env.hit("standby promoted");
                 continue;
             }
-            self.restorers.push(Restorer { at, next: 0, end: None });
+            self.start_restore(at, env);
         }
         self.answers = ask.into_iter().map(|at| self.ask(at, env)).collect();
     }
@@ -782,11 +855,17 @@ impl Worker {
                 if let Some(entry) = entry.as_ref().filter(|e| env.broker.is_visible(e)) {
                     restorer.end = None;
                     let key = entry.key.as_deref().unwrap_or_default();
+                    restorer.copy.take(key, entry.value.as_deref());
                     self.core.entry(&restorer.at, key, entry.value.as_deref());
                 }
             }
             if restorer.next >= stable {
                 restorer.end = Some(stable);
+                if restorer.copy.checkpoint.is_some() {
+                    restorer.copy.next = stable;
+                    let disk = (self.plan.txn_id.clone(), at.partition);
+                    env.disks.insert(disk, restorer.copy.clone());
+                }
                 if high > stable {
                     env.hit("changelog not stable at a restore");
                 }

@@ -66,6 +66,9 @@ pub(crate) const FAULTS: &[&str] = &[
     "transaction timed out",
     "clock jumped",
     "standby promoted",
+    "restored from a local copy",
+    "a local copy was behind",
+    "local copy lost",
     "changelog compacted",
     "changelog not stable at a restore",
     "committed offset not stable",
@@ -252,6 +255,7 @@ impl World {
             slow_until: 0,
             waits_until: 0,
             cover: BTreeMap::new(),
+            disks: BTreeMap::new(),
             facts: BTreeMap::new(),
             trace,
         };

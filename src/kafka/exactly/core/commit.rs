@@ -4,7 +4,8 @@ use super::super::metadata::Committed;
 use super::super::pending::SlotId;
 use super::super::slot::Phase;
 use super::{
-    ASK_MOST, Carried, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Transaction,
+    ASK_MOST, Carried, Command, Core, Flight, OffsetToCommit, Outcome, Settings, Settled,
+    Transaction,
 };
 use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, Framer, IDENTITY_KEY};
 use crate::codec::inputs::{InForce, SideInput, Taken};
@@ -233,6 +234,12 @@ impl Core {
         }
     }
 
+    /// Checkpoints that were acknowledged since it was asked last: what a local copy of the changelog
+    /// needs.
+    pub fn take_settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
+    }
+
     /// Time since the transaction under way was begun.
     pub fn flying_for(&self, now: Millis) -> Option<Millis> {
         self.flight.as_ref().map(|f| Millis::from_ms(now.as_ms() - f.begun.as_ms()))
@@ -241,6 +248,7 @@ impl Core {
     fn acknowledge(&mut self) -> Vec<(TopicPartition, NextOffset)> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
         let mut done = Vec::new();
+        self.settle(&flight);
         for Carried { slot: id, at, position, .. } in flight.slots {
             if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
                 slot.published = slot.published.max(Some(position));
@@ -253,8 +261,24 @@ impl Core {
         done
     }
 
+    /// Tells which checkpoints a transaction carried, for local copies.
+    fn settle(&mut self, flight: &Flight) {
+        let Some(changelog) = self.settings.changelog.as_ref() else { return };
+        if !self.settings.keeps_copies {
+            return;
+        }
+        for Carried { slot, at, .. } in &flight.slots {
+            let (at, changelog, outputs) = (at.clone(), changelog.clone(), flight.outputs.clone());
+            let settled = Settled { at, slot: *slot, changelog, outputs };
+            self.settled.extend(Some(settled).filter(|s| s.checkpoint().is_some()));
+        }
+    }
+
     fn put_back(&mut self) {
         let Some(flight) = self.flight.take() else { return };
+        if Mutation::CopyOfAborted.is_on() {
+            self.settle(&flight);
+        }
         let slots = &self.slots;
         if !Mutation::AbortDropsOutputs.is_on() {
             self.pending.put_back(&flight.outputs, |id| slots.iter().any(|slot| slot.id == id));

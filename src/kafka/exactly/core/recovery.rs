@@ -1,7 +1,7 @@
 //! From a committed offset and a changelog to a task that folds.
 
 use super::super::metadata::Committed;
-use super::super::slot::{Bounds, Phase, Restored, Restoring, Unfit};
+use super::super::slot::{Bounds, Found, Phase, Restored, Restoring, Unfit};
 use super::standby::take_entry;
 use super::{ASK_EVERY, ASK_MOST, Command, Core};
 use crate::kafka::error::Error;
@@ -81,6 +81,23 @@ impl Core {
         if let Err(reason) = taken {
             slot.found.unreadable.get_or_insert(reason);
         }
+    }
+
+    /// What was handed over of a changelog is of no use: it begins again.
+    ///
+    /// # Errors
+    /// If there is no task for it.
+    pub fn read_anew(&mut self, at: &TopicPartition) -> Result<(), Error> {
+        let made = self.factory.create(&at.topic, at.partition);
+        let task = made.map_err(|reason| self.failed(at, reason))?;
+        match self.slots.iter_mut().find(|slot| slot.at == *at) {
+            Some(slot) if slot.reads_changelog() => {
+                (slot.task, slot.found) = (task, Found::default());
+            }
+            Some(_) => {}
+            None => self.standbys.begin_anew(at, task),
+        }
+        Ok(())
     }
 
     /// The changelog of a partition has been read to what is committed of it; `open` if a transaction

@@ -70,6 +70,13 @@ impl Standbys {
         take_entry(unframer, state, &mut standby.found, key, value)
     }
 
+    /// What was read into a copy is of no use.
+    pub(super) fn begin_anew(&mut self, at: &TopicPartition, task: Box<dyn Task>) {
+        if let Some(standby) = self.warm.iter_mut().find(|s| s.at == *at) {
+            (standby.task, standby.found) = (task, Found::default());
+        }
+    }
+
     pub(super) fn refuse(&mut self, at: &TopicPartition) {
         self.warm.retain(|standby| standby.at != *at);
         self.refused.insert(at.clone());

@@ -1,6 +1,7 @@
 //! What a worker's decisions are told in, and what they tell.
 
-use super::super::pending::Pending;
+use super::super::pending::{Pending, SlotId};
+use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
 use crate::kafka::task::{OutRecord, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub standby_replicas: usize,
     /// Bytes of outputs that are not acknowledged, beyond which nothing more is read.
     pub in_flight_bytes: usize,
+    /// The driver keeps local copies: [`Core::take_settled`](super::Core::take_settled).
+    pub keeps_copies: bool,
 }
 
 /// Where reading a partition starts.
@@ -118,6 +121,41 @@ impl Transaction {
     /// Records to produce, in order.
     pub fn outputs(&self) -> &[OutRecord] {
         self.outputs.records()
+    }
+}
+
+/// What an acknowledged transaction has added to the changelog of a partition: a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Partition of the input.
+    pub at: TopicPartition,
+    pub(super) slot: SlotId,
+    pub(super) changelog: Arc<str>,
+    pub(super) outputs: Arc<Pending>,
+}
+
+impl Settled {
+    fn records(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let of_slot = self.outputs.by_slot().filter(|(slot, _)| *slot == self.slot);
+        let records = of_slot.flat_map(|(_, records)| records);
+        let kept = records.filter(|record| record.topic == self.changelog);
+        kept.map(|record| (record.key.as_deref().unwrap_or_default(), record.value.as_deref()))
+    }
+
+    /// Keys and framed values of its entries, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.records().filter(|(key, _)| ![CHECKPOINT_KEY, IDENTITY_KEY].contains(key))
+    }
+
+    /// The framed value of its checkpoint record; `None` if there is none.
+    pub fn checkpoint(&self) -> Option<&[u8]> {
+        let last = self.records().filter(|(key, _)| *key == CHECKPOINT_KEY).last();
+        last.and_then(|(_, value)| value)
+    }
+
+    /// Bytes of its records.
+    pub(in crate::kafka) fn bytes(&self) -> usize {
+        self.records().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum()
     }
 }
 
