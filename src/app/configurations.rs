@@ -29,7 +29,7 @@ fn key(fingerprint: u128) -> String {
 /// # Errors
 /// If the brokers refuse it or do not answer.
 pub(super) fn publish(settings: &Settings, connection: &Connection) -> Result<(), Error> {
-    let writer = Writer::new(connection, 1 << 20)?;
+    let writer = Writer::repeating(connection, 1 << 20)?;
     let topic: Arc<str> = settings.config_topic().into();
     let key = key(settings.fold_fingerprint()).into_bytes();
     let text = settings.fold_text().as_bytes().to_vec();

@@ -179,7 +179,8 @@ impl Pipeline {
             Role::Ingest => workers.ingest,
             Role::Journey => workers.journey,
             Role::Rollup | Role::Relay => workers.rollup,
-        };
+        }
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         settings.assignment = assignment;
         if self.settings.delivery.mode == DeliveryMode::ExactlyOnce {
             settings.commit_interval = self.settings.delivery.commit_interval;

@@ -177,9 +177,9 @@ fn settings(root: View<'_>, effective: String, problems: &mut Problems) -> Setti
             listen: root.get("http").get("listen").str().unwrap_or_default().to_owned(),
         },
         workers: WorkerSettings {
-            ingest: workers.get("ingest").integer(),
-            journey: workers.get("journey").integer(),
-            rollup: workers.get("rollup").integer(),
+            ingest: workers.get("ingest").count(),
+            journey: workers.get("journey").count(),
+            rollup: workers.get("rollup").count(),
         },
         effective,
         folded: String::new(),

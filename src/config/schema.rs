@@ -42,6 +42,11 @@ fn schema(shape: &Shape, required: bool) -> String {
         Shape::Integer { min, max } => {
             format!("{{\"type\":\"integer\",\"minimum\":{min},\"maximum\":{max}}}")
         }
+        Shape::Threads => format!(
+            "{{\"anyOf\":[{{\"const\":\"auto\"}},\
+             {{\"type\":\"integer\",\"minimum\":1,\"maximum\":{}}}]}}",
+            u8::MAX
+        ),
         Shape::Number { above, below } if below.is_infinite() => {
             format!("{{\"type\":\"number\",\"exclusiveMinimum\":{above}}}")
         }

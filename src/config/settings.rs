@@ -487,9 +487,9 @@ pub struct HttpSettings {
 
 /// Section `workers`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "threads of the role of that name")]
+#[expect(missing_docs, reason = "threads of the role of that name; `None`: one per core")]
 pub struct WorkerSettings {
-    pub ingest: usize,
-    pub journey: usize,
-    pub rollup: usize,
+    pub ingest: Option<usize>,
+    pub journey: Option<usize>,
+    pub rollup: Option<usize>,
 }

@@ -14,6 +14,8 @@ pub(super) enum Shape {
     Bool,
     /// A whole number within bounds, both inclusive.
     Integer { min: i64, max: i64 },
+    /// A whole number from one, or `auto`.
+    Threads,
     /// A number within bounds, both exclusive.
     Number { above: f64, below: f64 },
     /// A number from 0 to 1, both inclusive.
@@ -221,6 +223,7 @@ fn scalar_problem(shape: &Shape, scalar: &Scalar) -> Option<String> {
         Shape::Integer { min, max } => {
             text.parse::<i64>().is_ok_and(|n| (*min..=*max).contains(&n))
         }
+        Shape::Threads => text == "auto" || text.parse::<u8>().is_ok_and(|n| n > 0),
         Shape::Number { above, below } => {
             text.parse::<f64>().is_ok_and(|n| n > *above && n < *below)
         }
@@ -257,6 +260,7 @@ pub(super) fn wanted(shape: &Shape) -> String {
         Shape::Text => "a text".into(),
         Shape::Any => "a text or a number".into(),
         Shape::Bool => "`true` or `false`".into(),
+        Shape::Threads => format!("`auto` or a whole number from 1 to {}", u8::MAX),
         Shape::Integer { min, max: i64::MAX } => format!("a whole number from {min}"),
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Shape::Number { above, below } if below.is_infinite() => format!("a number above {above}"),

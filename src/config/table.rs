@@ -2,7 +2,7 @@
 
 use super::shape::Shape::{
     Address, Any, Bool, Choice, Duration, Either, Integer, List, Number, Object, Retention, Share,
-    Shift, Size, Start, Table, Tagged, Text, Url, Words,
+    Shift, Size, Start, Table, Tagged, Text, Threads, Url, Words,
 };
 use super::shape::{Key, Shape, Variant, key, optional};
 use crate::model::dimension::Dimension;
@@ -266,12 +266,10 @@ const RELAY: &[Key] = &[
 
 const HTTP: &[Key] = &[key("listen", Address, "Address and port; loopback by default.")];
 
-const THREADS: Shape = Integer { min: 1, max: 256 };
-
 const WORKERS: &[Key] = &[
-    key("ingest", THREADS, "Threads of ingest."),
-    key("journey", THREADS, "Threads of journey."),
-    key("rollup", THREADS, "Threads of rollup."),
+    key("ingest", Threads, "Threads of ingest."),
+    key("journey", Threads, "Threads of journey."),
+    key("rollup", Threads, "Threads of rollup."),
 ];
 
 /// The key of a topic in the configuration.

@@ -109,6 +109,11 @@ impl<'a> View<'a> {
         self.str().and_then(|s| s.parse().ok()).unwrap_or_default()
     }
 
+    /// `None` where a word stands.
+    pub(super) fn count<T: std::str::FromStr>(self) -> Option<T> {
+        self.str().and_then(|s| s.parse().ok())
+    }
+
     pub(super) fn bool(self) -> bool {
         self.str() == Some("true")
     }

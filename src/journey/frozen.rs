@@ -27,7 +27,19 @@ impl Frozen {
         customer: &str,
         value: &[u8],
     ) -> Result<Frozen, StateError> {
-        customer::saved_timer(value)?;
+        Ok(Frozen::with_timer(tenant, customer, value)?.0)
+    }
+
+    /// The same, and when its timer is due.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn with_timer(
+        tenant: TenantId,
+        customer: &str,
+        value: &[u8],
+    ) -> Result<(Frozen, Option<EventTime>), StateError> {
+        let timer = customer::saved_timer(value)?;
         let name = customer.as_bytes();
         let len = u32::try_from(name.len()).map_err(|_| StateError::Malformed("customer"))?;
         let mut bytes = Vec::with_capacity(2 * NUMBER + name.len() + value.len());
@@ -35,7 +47,7 @@ impl Frozen {
         bytes.extend_from_slice(&len.to_le_bytes());
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value);
-        Ok(Frozen(bytes.into_boxed_slice()))
+        Ok((Frozen(bytes.into_boxed_slice()), timer))
     }
 
     fn number(&self, at: usize) -> u32 {

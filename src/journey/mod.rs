@@ -116,6 +116,8 @@ pub struct Journey {
     profiles: profile::Profiles,
     store: store::Store,
     timers: timers::Timers,
+    /// While a state is restored: how many tenants its customers need.
+    tenants_needed: profile::TenantId,
     partials: cells::Partials,
     counts: counts::Counts,
     ids: FactIds,
@@ -151,6 +153,7 @@ impl Journey {
             profiles: profile::Profiles::default(),
             store: store::Store::default(),
             timers: timers::Timers::default(),
+            tenants_needed: 0,
             partials: cells::Partials::default(),
             counts: counts::Counts::default(),
             ids: FactIds::new(&settings.app, settings.generation, settings.partition),

@@ -2,6 +2,7 @@
 //! entry per customer. Timers follow from customers.
 
 use super::profile::TenantId;
+use super::store::Restored;
 use super::{CompactString, Journey, SourcePartition, cells, counts};
 use crate::engine::progress::Report;
 use crate::engine::state::{Checkpointed, Entry, KeyReader, KeyWriter, StateError, decode, encode};
@@ -191,7 +192,13 @@ impl Checkpointed for Journey {
             CUSTOMER => {
                 let tenant = reader.u32()?;
                 let name = std::str::from_utf8(reader.rest()).map_err(|_| reader.error())?;
-                self.store.restore(tenant, name, value)
+                if let Some(Restored { slot, old, new }) =
+                    self.store.restore(tenant, name, value)?
+                {
+                    self.timers.set(slot, old, new);
+                }
+                self.tenants_needed = self.tenants_needed.max(tenant.saturating_add(1));
+                Ok(())
             }
             _ => Err(reader.error()),
         }
@@ -200,13 +207,10 @@ impl Checkpointed for Journey {
     fn restored(&mut self) -> Result<(), StateError> {
         self.profiles.restored()?;
         self.store.restored();
-        for slot in self.store.taken() {
-            let (tenant, _) = self.store.who(slot);
-            if !self.profiles.has_tenant(tenant) {
-                let text = format!("tenant number {tenant} is missing");
-                return Err(StateError::Incomplete(text));
-            }
-            self.timers.set(slot, None, self.store.timer(slot));
+        if let Some(last) = self.tenants_needed.checked_sub(1)
+            && !self.profiles.has_tenant(last)
+        {
+            return Err(StateError::Incomplete(format!("tenant number {last} is missing")));
         }
         Ok(())
     }

@@ -26,6 +26,16 @@ pub(super) struct Store {
     gone: Vec<Who>,
 }
 
+/// A customer that was put in, or taken out, while a state is restored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restored {
+    pub(super) slot: Slot,
+    /// When its timer was due before.
+    pub(super) old: Option<EventTime>,
+    /// And when it is due now.
+    pub(super) new: Option<EventTime>,
+}
+
 /// What a slot holds.
 #[derive(Debug)]
 enum Place {
@@ -66,7 +76,10 @@ impl Place {
 impl Store {
     /// The slot of a customer, if there is state of it.
     pub(super) fn find(&self, tenant: TenantId, customer: &str) -> Option<Slot> {
-        let full = hash(tenant, customer);
+        self.find_hashed(hash(tenant, customer), tenant, customer)
+    }
+
+    fn find_hashed(&self, full: u64, tenant: TenantId, customer: &str) -> Option<Slot> {
         let same = |indexed: &Indexed| {
             indexed.hash == full as u32 && self.who(indexed.slot) == (tenant, customer)
         };
@@ -241,7 +254,8 @@ impl Store {
         }
     }
 
-    /// Puts a customer in as it was written down, or takes it out.
+    /// Puts a customer in as it was written down, or takes it out. Returns its slot, and when its timer
+    /// was due before and is now; nothing if there was none, and is none.
     ///
     /// # Errors
     /// If the value is of another version.
@@ -250,18 +264,24 @@ impl Store {
         tenant: TenantId,
         customer: &str,
         value: Option<&[u8]>,
-    ) -> Result<(), StateError> {
-        let known = self.find(tenant, customer);
-        let frozen = value.map(|value| Frozen::new(tenant, customer, value)).transpose()?;
-        match (frozen, known) {
-            (Some(frozen), Some(slot)) => self.slots[slot as usize] = Place::AtRest(frozen),
-            (Some(frozen), None) => {
-                self.insert(hash(tenant, customer), Place::AtRest(frozen));
+    ) -> Result<Option<Restored>, StateError> {
+        let full = hash(tenant, customer);
+        let known = self.find_hashed(full, tenant, customer);
+        let old = known.and_then(|slot| self.timer(slot));
+        let Some(value) = value else {
+            let restored = known.map(|slot| Restored { slot, old, new: None });
+            known.into_iter().for_each(|slot| self.remove(slot));
+            return Ok(restored);
+        };
+        let (frozen, new) = Frozen::with_timer(tenant, customer, value)?;
+        let slot = match known {
+            Some(slot) => {
+                self.slots[slot as usize] = Place::AtRest(frozen);
+                slot
             }
-            (None, Some(slot)) => self.remove(slot),
-            (None, None) => {}
-        }
-        Ok(())
+            None => self.insert(full, Place::AtRest(frozen)),
+        };
+        Ok(Some(Restored { slot, old, new }))
     }
 
     /// Everything has been restored: nothing is dirty.

@@ -205,6 +205,9 @@ impl Connection {
 
     fn apply(&self, config: &mut ClientConfig, fixed: &[(&str, &str)]) {
         config.set("client.id", "touchline");
+        // Small requests one after the other are what transactions and starts are made of; each would
+        // wait 40 ms for the acknowledgement of the one before.
+        config.set("socket.nagle.disable", "true");
         for (name, value) in &self.0 {
             config.set(name, value);
         }
@@ -381,6 +384,23 @@ impl Asker {
 
 /// Offsets at one edge of partitions.
 pub(super) type Edges = BTreeMap<TopicPartition, NextOffset>;
+
+/// The same as [`Asker::edges`] by a client that is connected already, or is about to be.
+pub(super) fn edges_by<'t, C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    connection: &Connection,
+    partitions: impl Iterator<Item = (&'t str, PartitionId)> + Clone,
+    edge: Offset,
+) -> Result<Edges, Error> {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in partitions.clone() {
+        list.add_partition(topic, partition.get());
+    }
+    match edges(client, &list, edge, ASK_TIMEOUT) {
+        Ok(found) if found.len() == list.count() => Ok(found),
+        _ => connection.asker()?.edges(partitions, edge),
+    }
+}
 
 /// Asks where partitions begin or end; those that are not told are left out.
 pub(super) fn edges<C: ConsumerContext>(

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::task::OutRecord;
 use crate::clock::Moment;
 use crate::model::time::Millis;
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -63,7 +64,18 @@ pub struct Writer {
 impl Writer {
     /// A writer with at most `in_flight_bytes` unacknowledged (one record more is always let in).
     pub fn new(connection: &Connection, in_flight_bytes: usize) -> Result<Writer, Error> {
+        Writer::of(connection.producer(), in_flight_bytes)
+    }
+
+    /// The same for records that may be written twice. It need not ask for a producer's number first,
+    /// which takes half a second of a start.
+    pub fn repeating(connection: &Connection, in_flight_bytes: usize) -> Result<Writer, Error> {
         let mut config = connection.producer();
+        config.set("enable.idempotence", "false");
+        Writer::of(config, in_flight_bytes)
+    }
+
+    fn of(mut config: ClientConfig, in_flight_bytes: usize) -> Result<Writer, Error> {
         let kib = (in_flight_bytes / 512).max(4_096);
         config.set("queue.buffering.max.kbytes", kib.to_string());
         let made = config.create_with_context(Account::default());

@@ -202,9 +202,7 @@ impl Core {
     /// # Errors
     /// If there is no task for it.
     pub fn assign(&mut self, at: TopicPartition, now: Millis) -> Result<(), Error> {
-        let warm = self.standbys.take(&at);
-        let is_warm = warm.is_some();
-        let (task, found) = match warm {
+        let (task, found) = match self.standbys.take(&at) {
             Some(warm) => warm,
             None => {
                 let made = self.factory.create(&at.topic, at.partition);
@@ -213,7 +211,13 @@ impl Core {
         };
         self.slot_ids += 1;
         let mut slot = Slot::new(self.slot_ids, at, task, now);
-        (slot.is_warm, slot.found) = (is_warm, found);
+        slot.found = found;
+        if slot.task.state().is_some() && self.settings.changelog.is_some() {
+            // Beside the question for its offset: a coordinator that has to end the transaction of a
+            // predecessor first takes its time.
+            slot.reads_early = true;
+            self.commands.push(Command::ReadChangelog(slot.at.clone()));
+        }
         self.slots.push(slot);
         Ok(())
     }

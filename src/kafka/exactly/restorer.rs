@@ -5,7 +5,7 @@ use super::core::{self, Core};
 use crate::clock::Moment;
 use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use crate::kafka::batch::{BatchConsumer, Event};
-use crate::kafka::client::{list_of, property_error};
+use crate::kafka::client::{edges_by, list_of, property_error};
 use crate::kafka::error::Error;
 use crate::kafka::local::{Chunk, Claim, Found, LocalState};
 use crate::kafka::observer::WorkerObserver;
@@ -195,21 +195,19 @@ impl Restorer {
         }
         let consumer = BatchConsumer::new(&config, records, monitor.clone())
             .map_err(|e| property_error(&e))?;
+        // The client that reads asks, too: another would have to connect first.
+        let named = || partitions.iter().map(|at| (&**changelog, at.partition));
+        let edges = |edge| edges_by(consumer.client(), connection, named(), edge);
+        let (first, until) = (edges(Offset::Beginning)?, edges(Offset::End)?);
+        let mut open = BTreeMap::new();
         let assigning = |e| Error::broker("assigning partitions of the changelog", e);
         let mut list = TopicPartitionList::new();
-        for at in &partitions {
-            list.add_partition_offset(changelog, at.partition.get(), Offset::Beginning)
-                .map_err(assigning)?;
-        }
-        consumer.assign_fixed(&list).map_err(assigning)?;
-        let asker = connection.asker()?;
-        let mut open = BTreeMap::new();
-        let named = || partitions.iter().map(|at| (&**changelog, at.partition));
-        let first = asker.edges(named(), Offset::Beginning)?;
-        let until = asker.edges(named(), Offset::End)?;
         for at in partitions {
             let of = TopicPartition::new(changelog, at.partition);
             let (first, until) = (first[&of], until[&of]);
+            // By number: the client asks for a beginning once more, half a second after it knows whom.
+            list.add_partition_offset(changelog, at.partition.get(), Offset::Offset(first.get()))
+                .map_err(assigning)?;
             let (claim, found) = local.map(|local| local.take(changelog, at.partition)).unzip();
             let is_of_use = |found: &Found| {
                 found.checkpoint.generation == core.identity.generation
@@ -236,6 +234,7 @@ impl Restorer {
             }
             open.insert(opened.at.partition, opened);
         }
+        consumer.assign_fixed(&list).map_err(assigning)?;
         let now = Moment::now();
         Ok(Restorer {
             consumer,
@@ -358,21 +357,25 @@ impl Restorer {
         Ok(())
     }
 
-    /// Hands on the next file of a copy, and goes on with the changelog where one is through. Returns
-    /// how much it was.
+    /// Hands on some of a copy, and goes on with the changelog where one is through. Returns how much
+    /// it was; more than nothing as long as there is more.
     fn read_copies(&mut self, core: &mut Core) -> Result<usize, Error> {
-        let before = self.copied;
+        let mut got = 0;
         for (partition, open) in &mut self.open {
             let next = match &mut open.stage {
                 Stage::Copy(found, number) => {
-                    let (at, copied) = (&open.at, &mut self.copied);
-                    let read = found.file(*number, |(key, value)| {
-                        *copied += 1;
-                        core.entry(at, key, value);
-                    });
-                    *number += 1;
+                    let at = &open.at;
+                    let mut read = Ok(true);
+                    while matches!(read, Ok(true)) && got < RECORDS_PER_POLL {
+                        read = found.file(*number, |(key, value)| {
+                            got += 1;
+                            core.entry(at, key, value);
+                        });
+                        *number += 1;
+                    }
+                    self.copied += got as u64;
                     match read {
-                        Ok(true) => break,
+                        Ok(true) => return Ok(got),
                         Ok(false) => {
                             core.entry(at, CHECKPOINT_KEY, Some(found.framed_checkpoint()));
                             found.next()
@@ -403,8 +406,9 @@ impl Restorer {
                     Stage::Seeks(next)
                 }
             };
+            return Ok(got.max(1));
         }
-        Ok((self.copied - before) as usize)
+        Ok(0)
     }
 
     /// Says how far it is.

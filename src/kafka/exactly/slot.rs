@@ -114,8 +114,8 @@ pub(super) struct Slot {
     pub(super) at: TopicPartition,
     pub(super) task: Box<dyn Task>,
     pub(super) phase: Phase,
-    /// Its changelog has been followed before it came, and still is.
-    pub(super) is_warm: bool,
+    /// It has a changelog, which is read from the moment it came.
+    pub(super) reads_early: bool,
     /// What was read of its changelog; its identity stays.
     pub(super) found: Found,
     /// The offset to fold next; `None` until something came, if the start has no number.
@@ -155,7 +155,7 @@ impl Slot {
             at,
             task,
             phase: Phase::Asking { asked: false, after: now },
-            is_warm: false,
+            reads_early: false,
             found: Found::default(),
             next: None,
             part: 0,
@@ -198,7 +198,7 @@ impl Slot {
     /// True while its changelog is read.
     pub(super) fn reads_changelog(&self) -> bool {
         match self.phase {
-            Phase::Asking { .. } => self.is_warm,
+            Phase::Asking { .. } => self.reads_early,
             Phase::Restoring(_) => true,
             _ => false,
         }

@@ -52,7 +52,6 @@ impl Core {
         if slot.task.state().is_some() {
             let restoring = Restoring { committed, bounds, since: now, asked: 1, asked_at: now };
             slot.phase = Phase::Restoring(Box::new(restoring));
-            self.commands.push(Command::ReadChangelog(at.clone()));
             return Ok(());
         }
         let start = slot.resume(committed.as_ref(), bounds);
@@ -140,7 +139,7 @@ impl Core {
         let waited = Millis::from_ms(now.as_ms() - restoring.since.as_ms());
         match slot.restored(&restoring, open, identity) {
             Ok(Restored::From(start)) => {
-                (slot.is_warm, slot.found.checkpoint) = (false, None);
+                slot.found.checkpoint = None;
                 slot.since = now;
                 slot.checkpointed_at = now;
                 self.commands.push(Command::CloseChangelog(at.clone()));

@@ -66,7 +66,7 @@ pub enum Command {
     /// [`Core::not_answered`](super::Core::not_answered).
     AskCommitted(TopicPartition),
     /// Read this partition of the changelog from its beginning, as committed, or from where it was
-    /// followed to:
+    /// followed to. It may be told before the committed offset is known:
     /// [`Core::entry`](super::Core::entry),
     /// [`Core::changelog_end`](super::Core::changelog_end).
     ReadChangelog(TopicPartition),
