@@ -95,6 +95,10 @@ impl WorkerObserver for ToMetrics {
         self.metrics.set(Metric::StableOffsetStands, &[topic, &partition], secs);
     }
 
+    fn full(&self, role: &'static str, what: &'static str, is_full: bool) {
+        self.metrics.set(Metric::Full, &[role, what], f64::from(u8::from(is_full)));
+    }
+
     fn rebalanced(&self, role: &'static str, assigned: bool, partitions: usize) {
         let result = if assigned { "assigned" } else { "revoked" };
         self.metrics.add(Metric::Rebalances, &[role, result], partitions as f64);

@@ -21,6 +21,7 @@ use crate::journey;
 use crate::kafka::client::{self, Connection, Ends};
 use crate::kafka::exactly::core::Identity;
 use crate::kafka::group::{self, Assignment, Delivery, ExactlyOnce, Handle, Resume};
+use crate::kafka::memory::MemoryBudget;
 use crate::kafka::task::TaskFactory;
 use crate::kafka::{Source, Start};
 use crate::model::topic::Topic;
@@ -82,6 +83,7 @@ pub struct Pipeline {
     connection: Connection,
     settings: Settings,
     workers: BTreeMap<Role, Handle>,
+    memory: Arc<MemoryBudget>,
     relay: Option<Relay>,
     source_ends: Ends,
     exported: SourceExport,
@@ -129,6 +131,10 @@ impl Pipeline {
             connection: connection.clone(),
             settings: settings.clone(),
             workers: BTreeMap::new(),
+            memory: match settings.limits.memory_budget {
+                Some(bytes) => MemoryBudget::watched(bytes)?,
+                None => MemoryBudget::unlimited(),
+            },
             relay: None,
             source_ends,
             exported: SourceExport::default(),
@@ -182,6 +188,7 @@ impl Pipeline {
         }
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         settings.assignment = assignment;
+        settings.memory = self.memory.clone();
         if self.settings.delivery.mode == DeliveryMode::ExactlyOnce {
             settings.commit_interval = self.settings.delivery.commit_interval;
             settings.delivery = Delivery::ExactlyOnce(self.exactly_once(role)?);

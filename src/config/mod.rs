@@ -168,6 +168,7 @@ fn settings(root: View<'_>, effective: String, problems: &mut Problems) -> Setti
         limits: LimitSettings {
             record_bytes: usize::try_from(limits.get("record_bytes").size()).unwrap_or(usize::MAX),
             json_depth: limits.get("json_depth").integer(),
+            memory_budget: Some(limits.get("memory_budget").size()).filter(|bytes| *bytes > 0),
         },
         taxonomy,
         register,

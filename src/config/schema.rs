@@ -57,6 +57,7 @@ fn schema(shape: &Shape, required: bool) -> String {
         Shape::Shift => unit("^-?[0-9]+ *(ms|s|m|h|d)$"),
         Shape::Duration { .. } => unit("^[0-9]+ *(ms|s|m|h|d)$"),
         Shape::Retention => unit("^(forever|[0-9]+ *(ms|s|m|h|d))$"),
+        Shape::Budget => unit("^(none|[0-9]+ *(B|KiB|MiB|GiB))$"),
         Shape::Size => unit("^[0-9]+ *(B|KiB|MiB|GiB)$"),
         Shape::Start => unit("^(earliest|latest|[0-9]{4}-.*)$"),
         Shape::Url => unit("^https?://.+$"),

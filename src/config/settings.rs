@@ -355,6 +355,8 @@ pub struct LimitSettings {
     pub record_bytes: usize,
     /// Deepest nesting that is decoded.
     pub json_depth: usize,
+    /// Resident bytes that the process is to stay below.
+    pub memory_budget: Option<u64>,
 }
 
 /// What the taxonomy's file says of a touchpoint besides owner and runbook.

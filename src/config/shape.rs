@@ -14,6 +14,8 @@ pub(super) enum Shape {
     Bool,
     /// A whole number within bounds, both inclusive.
     Integer { min: i64, max: i64 },
+    /// A size in bytes that a process can do with, or `none`.
+    Budget,
     /// A whole number from one, or `auto`.
     Threads,
     /// A number within bounds, both exclusive.
@@ -53,6 +55,9 @@ pub(super) enum Shape {
     /// Known keys, more of them by the word under the first key.
     Tagged { tag: &'static str, common: &'static [Key], variants: &'static [Variant] },
 }
+
+/// A process without customers takes 50 MiB, and what comes until memory is looked at again must fit.
+const BUDGET_LEAST: u64 = 128 << 20;
 
 /// A word of a tag and the keys that come with it.
 #[derive(Clone, Copy)]
@@ -223,6 +228,7 @@ fn scalar_problem(shape: &Shape, scalar: &Scalar) -> Option<String> {
         Shape::Integer { min, max } => {
             text.parse::<i64>().is_ok_and(|n| (*min..=*max).contains(&n))
         }
+        Shape::Budget => text == "none" || units::size(text).is_some_and(|n| n >= BUDGET_LEAST),
         Shape::Threads => text == "auto" || text.parse::<u8>().is_ok_and(|n| n > 0),
         Shape::Number { above, below } => {
             text.parse::<f64>().is_ok_and(|n| n > *above && n < *below)
@@ -260,6 +266,9 @@ pub(super) fn wanted(shape: &Shape) -> String {
         Shape::Text => "a text".into(),
         Shape::Any => "a text or a number".into(),
         Shape::Bool => "`true` or `false`".into(),
+        Shape::Budget => {
+            format!("`none` or at least {}", units::size_text(BUDGET_LEAST))
+        }
         Shape::Threads => format!("`auto` or a whole number from 1 to {}", u8::MAX),
         Shape::Integer { min, max: i64::MAX } => format!("a whole number from {min}"),
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),

@@ -1,8 +1,8 @@
 //! The settings file as a table: every key with its shape and one sentence.
 
 use super::shape::Shape::{
-    Address, Any, Bool, Choice, Duration, Either, Integer, List, Number, Object, Retention, Share,
-    Shift, Size, Start, Table, Tagged, Text, Threads, Url, Words,
+    Address, Any, Bool, Budget, Choice, Duration, Either, Integer, List, Number, Object, Retention,
+    Share, Shift, Size, Start, Table, Tagged, Text, Threads, Url, Words,
 };
 use super::shape::{Key, Shape, Variant, key, optional};
 use crate::model::dimension::Dimension;
@@ -173,6 +173,7 @@ const FLUSH: &[Key] = &[
 const LIMITS: &[Key] = &[
     key("record_bytes", Size, "Largest record that is decoded."),
     key("json_depth", Integer { min: 1, max: 127 }, "Deepest nesting that is decoded."),
+    key("memory_budget", Budget, "Resident memory to stay below; none: no bound."),
 ];
 
 /// Presets of the taxonomy.

@@ -10,6 +10,7 @@ use super::exactly::core::{Core, Identity};
 use super::exactly::worker::ExactWorker;
 use super::health::{Health, Monitor};
 use super::local::LocalState;
+use super::memory::MemoryBudget;
 use super::observer::WorkerObserver;
 use super::start::{Source, settle};
 use super::task::{TaskFactory, TopicPartition};
@@ -111,6 +112,8 @@ pub struct Settings {
     pub commit_interval: Millis,
     /// What is promised.
     pub delivery: Delivery,
+    /// The memory of the process: nothing is read while it is full.
+    pub memory: Arc<MemoryBudget>,
 }
 
 impl Settings {
@@ -135,6 +138,7 @@ impl Settings {
             prefetch_bytes: 4 << 20,
             commit_interval: Millis::from_secs(1),
             delivery: Delivery::AtLeastOnce,
+            memory: MemoryBudget::unlimited(),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `worker`, `slot`, `waits`, `commit`, `batch` | one worker: its loop, its partitions, their retries, its commit step, its consumer |
 //! | [`exactly`] | the worker that delivers exactly once |
 //! | [`local`] | copies of changelogs on this process's disk |
+//! | [`memory`] | a bound on the memory of the process |
 //! | [`observer`], [`health`] | what a worker tells about itself |
 //! | [`reader`], [`writer`] | a plain tailing reader and a plain writer, for the relay, the generator and tests |
 //! | [`topics`] | topics and access rights that are needed, against those that exist |
@@ -30,7 +31,8 @@
 //! # Limits
 //!
 //! Records per poll, bytes prefetched per worker and bytes of outputs in flight are bounded
-//! ([`group::Settings`]); no queue grows with the load. A worker is an OS thread with a blocking loop,
+//! ([`group::Settings`]); no queue grows with the load. State grows with the keys: a budget for the
+//! whole process ([`memory`]) stops reading before it is exceeded. A worker is an OS thread with a blocking loop,
 //! never a tokio task; workers share nothing but a snapshot of positions.
 
 mod batch;
@@ -42,6 +44,7 @@ pub mod exactly;
 pub mod group;
 pub mod health;
 pub mod local;
+pub mod memory;
 pub mod observer;
 pub mod reader;
 pub mod registry;

@@ -66,6 +66,12 @@ pub trait WorkerObserver: Send + Sync {
         let _ = (topic, partition, secs);
     }
 
+    /// Whether a worker reads no further because something is full: `outputs` that are not acknowledged
+    /// yet, or the `memory` budget. Told about once a second.
+    fn full(&self, role: &'static str, what: &'static str, is_full: bool) {
+        let _ = (role, what, is_full);
+    }
+
     /// Partitions were assigned (`true`) or revoked (`false`).
     fn rebalanced(&self, role: &'static str, assigned: bool, partitions: usize) {
         let _ = (role, assigned, partitions);

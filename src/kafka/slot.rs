@@ -89,6 +89,11 @@ impl Slot {
         self.next
     }
 
+    /// Nothing is read for a while: that nothing comes says nothing about what there is.
+    pub(super) fn pauses(&mut self) {
+        self.caught_up = false;
+    }
+
     pub(super) fn caught_up(&self) -> bool {
         self.caught_up
     }

@@ -41,6 +41,20 @@ pub(super) struct Surroundings {
     pub(super) observer: Arc<dyn WorkerObserver>,
 }
 
+/// What was full, so that a worker read no further.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Full {
+    pub(super) outputs: bool,
+    pub(super) memory: bool,
+}
+
+impl Full {
+    pub(super) fn tell(self, role: &'static str, observer: &dyn WorkerObserver) {
+        observer.full(role, "outputs", self.outputs);
+        observer.full(role, "memory", self.memory);
+    }
+}
+
 /// A worker.
 pub(super) struct Worker<C> {
     around: Surroundings,
@@ -51,6 +65,7 @@ pub(super) struct Worker<C> {
     step: Step,
     /// True if the group assigns partitions.
     by_group: bool,
+    full: Full,
     idled: Moment,
     told: Moment,
 }
@@ -64,6 +79,7 @@ impl<C: CommitStep> Worker<C> {
             slots: Vec::new(),
             out: Produced::default(),
             step: Step::default(),
+            full: Full::default(),
             by_group: true,
             idled: Moment::now(),
             told: Moment::now(),
@@ -90,7 +106,16 @@ impl<C: CommitStep> Worker<C> {
                 return self.flush();
             }
             if self.commit.bytes_in_flight() >= self.around.settings.in_flight_bytes {
+                self.full.outputs = true;
                 self.take_acknowledgements(WAIT_BUSY)?;
+                continue;
+            }
+            if self.around.settings.memory.is_full() {
+                self.full.memory = true;
+                self.slots.iter_mut().for_each(Slot::pauses);
+                self.hand_over()?;
+                self.tell();
+                std::thread::sleep(WAIT_BUSY);
                 continue;
             }
             self.retry()?;
@@ -335,6 +360,7 @@ impl<C: CommitStep> Worker<C> {
         }
         self.told = Moment::now();
         let Surroundings { settings, observer, .. } = &self.around;
+        std::mem::take(&mut self.full).tell(settings.role, &**observer);
         for slot in &self.slots {
             let (topic, partition) = (&slot.at.topic, slot.at.partition);
             if let Some((records, secs)) = slot.lag(&self.consumer) {

@@ -97,6 +97,7 @@ metrics! {
     RestoreLeft: Gauge "restore_records_left" ["role", "partition"] "Records of the changelog that are still to be read before the partition is folded again.";
     RestoreSecondsLeft: Gauge "restore_seconds_left" ["role", "partition"] "How long that takes if it goes on as before.";
     StandbyBehind: Gauge "standby_records_behind" ["role", "partition"] "Records of the changelog that the copy kept here of another's state has not taken in; -1 without a copy.";
+    Full: Gauge "full" ["role", "what"] "1 while a role reads no further because its outputs in flight or the memory budget are full.";
     StableOffsetStands: Gauge "stable_offset_stands_seconds" ["topic", "partition"] "For how long an open transaction has been keeping readers of committed records from records behind it.";
     Commits: Counter "commits_total" ["role", "result"] "Commits of offsets.";
     Rebalances: Counter "rebalances_total" ["role", "result"] "Partitions assigned and revoked.";

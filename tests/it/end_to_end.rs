@@ -7,6 +7,7 @@ mod bad_input;
 mod idle;
 mod killed;
 mod local_copy;
+mod memory;
 mod served;
 mod standby;
 pub(crate) mod support;

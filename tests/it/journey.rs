@@ -585,6 +585,21 @@ fn carts() {
         &["cart: started@0 abandoned@60 recovered@101", "started@100 completed@101"],
         "s1 c1 a0 r0 e0 u0 o1",
     );
+    // With the order of the checkout that has its id, although the order does not say it.
+    check(
+        &[
+            "0 cart.add cart=a",
+            "1 checkout.start checkout=k cart=a",
+            "200 cart.add",
+            "201 checkout.complete",
+        ],
+        &[
+            "cart: started@0 abandoned@60 recovered@201",
+            "started@1 abandoned@31 recovered@201",
+            "cart: started@200 abandoned@260",
+        ],
+        "s1 c0 a1 r1 e0 u1 o1",
+    );
 }
 
 #[test]

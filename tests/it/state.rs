@@ -241,7 +241,7 @@ fn states_of_earlier_builds_can_be_read() {
             break;
         }
     }
-    check_fixture("journey-state-3.bin", journey, make());
+    check_fixture("journey-state-4.bin", journey, make());
     check_fixture("rollup-state-1.bin", rolled, rollup());
 }
 

@@ -1,11 +1,11 @@
 //! Carts: instances of kind `cart`, which a checkout holds open and an order completes.
 //!
 //! A cart is not abandoned while a checkout of its keys or session is open: its deadline moves to
-//! the end of that checkout. The completion of a checkout completes the cart of its keys, else the
-//! open one of its session, else of the customer.
+//! the end of that checkout. The completion of a checkout completes the cart of the checkout's keys,
+//! which the completion itself need not name, else the open one of its session, else of the customer.
 
 use super::closure::Closure;
-use super::event::RichEvent;
+use super::event::{CART_KEY, RichEvent};
 use super::instance::{By, Instance, Point, Rules};
 use super::seed::Seed;
 use crate::model::record::{CheckoutKind, Transition};
@@ -45,7 +45,11 @@ pub(super) fn carts(
     for (place, event) in events.iter().enumerate() {
         match event.meaning {
             Meaning::Cart => carts.activity(place, event),
-            Meaning::CheckoutComplete if decides(checkouts, place) => carts.order(place, event),
+            Meaning::CheckoutComplete => {
+                if let Some(checkout) = decided_by(checkouts, place) {
+                    carts.order(place, event, checkout);
+                }
+            }
             _ => {}
         }
     }
@@ -55,11 +59,13 @@ pub(super) fn carts(
     carts.instances
 }
 
-/// True if the completion at `place` completed or recovered a checkout.
-fn decides(checkouts: &[Instance], place: usize) -> bool {
-    checkouts.iter().flat_map(|c| &c.log).any(|entry| {
-        entry.event == Some(place)
-            && matches!(entry.transition, Transition::Completed | Transition::Recovered)
+/// The checkout that the completion at `place` completed or recovered.
+fn decided_by(checkouts: &[Instance], place: usize) -> Option<&Instance> {
+    checkouts.iter().find(|checkout| {
+        checkout.log.iter().any(|entry| {
+            entry.event == Some(place)
+                && matches!(entry.transition, Transition::Completed | Transition::Recovered)
+        })
     })
 }
 
@@ -119,7 +125,8 @@ impl Carts<'_> {
             Some(found) => Some(found),
             None => {
                 self.advance_all(event.time());
-                self.latest_open(event)
+                let kinds = self.root(event).map_or(0, |root| self.closure.kinds(root));
+                self.latest_open(event.session, kinds)
             }
         };
         let own = event.own_keys().next().map_or(By::Session, |(kind, _)| By::KEYS[kind]);
@@ -132,16 +139,26 @@ impl Carts<'_> {
     }
 
     /// Takes the order of a checkout to the cart that it completes.
-    fn order(&mut self, place: usize, event: &RichEvent) {
+    fn order(&mut self, place: usize, event: &RichEvent, checkout: &Instance) {
         let at = event.time();
-        let found = match self.known(event) {
-            Some((cart, _)) if self.instances[cart].is_over(at, self.rules) => return,
-            Some(found) => Some(found),
+        let named = checkout.roots.iter().filter_map(|root| self.current[*root]);
+        let named = named.max_by_key(|cart| (self.instances[*cart].last.map(|l| l.time), *cart));
+        let found = match named {
+            Some(cart) => {
+                self.advance(cart, at);
+                if self.instances[cart].is_over(at, self.rules) {
+                    return;
+                }
+                let own = event.own_keys().next();
+                Some((cart, own.map_or(By::Customer, |(kind, _)| By::KEYS[kind])))
+            }
             None => {
                 self.advance_all(at);
-                self.latest_open(event).or_else(|| {
+                // One that has an id is another's, if the checkout has one, too.
+                let kinds = checkout.kinds & (1 << CART_KEY);
+                self.latest_open(event.session, kinds).or_else(|| {
                     let waits = |i: &Instance| i.recoverable(at, self.rules);
-                    Some((self.latest(event, waits)?, By::Customer))
+                    Some((self.latest(kinds, waits)?, By::Customer))
                 })
             }
         };
@@ -165,14 +182,14 @@ impl Carts<'_> {
         }
     }
 
-    fn latest_open(&self, event: &RichEvent) -> Option<(usize, By)> {
-        let here = |i: &Instance| i.is_open() && i.sessions.contains(&event.session);
-        let in_session = self.latest(event, here).map(|at| (at, By::Session));
-        in_session.or_else(|| Some((self.latest(event, Instance::is_open)?, By::Customer)))
+    fn latest_open(&self, session: u64, kinds: u8) -> Option<(usize, By)> {
+        let here = |i: &Instance| i.is_open() && i.sessions.contains(&session);
+        let in_session = self.latest(kinds, here).map(|at| (at, By::Session));
+        in_session.or_else(|| Some((self.latest(kinds, Instance::is_open)?, By::Customer)))
     }
 
-    fn latest(&self, event: &RichEvent, fits: impl Fn(&Instance) -> bool) -> Option<usize> {
-        let kinds = self.root(event).map_or(0, |root| self.closure.kinds(root));
+    /// The latest that fits and has no id of these kinds.
+    fn latest(&self, kinds: u8, fits: impl Fn(&Instance) -> bool) -> Option<usize> {
         let fitting =
             self.instances.iter().enumerate().filter(|(_, i)| i.kinds & kinds == 0 && fits(i));
         fitting.max_by_key(|(at, i)| (i.last.map(|l| l.time), *at)).map(|(at, _)| at)

@@ -140,6 +140,11 @@ impl Core {
         self.pending.bytes() + flying < self.settings.in_flight_bytes
     }
 
+    /// Nothing is read for a while: that nothing comes says nothing about what there is.
+    pub fn pauses(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.caught_up = false);
+    }
+
     /// True in the middle of a record, whose rest waits for room.
     pub fn is_in_part(&self) -> bool {
         self.slots.iter().any(Slot::is_in_part)

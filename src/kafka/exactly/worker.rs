@@ -20,7 +20,7 @@ use crate::kafka::local::{Claim, LocalState};
 use crate::kafka::observer::age_secs;
 use crate::kafka::reader::fatal;
 use crate::kafka::task::TopicPartition;
-use crate::kafka::worker::Surroundings;
+use crate::kafka::worker::{Full, Surroundings};
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use rdkafka::consumer::Consumer;
@@ -67,6 +67,8 @@ pub(crate) struct ExactWorker {
     to_restore: Vec<TopicPartition>,
     /// Partitions of others whose changelog is to be followed.
     to_follow: Vec<TopicPartition>,
+    /// What was full since it was told last.
+    full: Full,
     started: Moment,
     told: Moment,
 }
@@ -94,6 +96,7 @@ impl ExactWorker {
             to_read,
             to_restore,
             to_follow,
+            full: Full::default(),
             started,
             told,
         }
@@ -382,7 +385,14 @@ impl ExactWorker {
     /// Folds what came; does not wait for it while there is more to `restore`.
     fn fold(&mut self, restores: bool) -> Result<(), Error> {
         if !self.core.has_room() {
+            self.full.outputs = true;
             return self.take_report(WAIT_BUSY);
+        }
+        if self.around.settings.memory.is_full() {
+            self.full.memory = true;
+            self.core.pauses();
+            std::thread::sleep(WAIT_BUSY);
+            return Ok(());
         }
         if !self.consumer.holds_some() {
             let busy = self.core.is_flying() || self.restorers.iter().any(Restorer::is_busy);
@@ -499,6 +509,7 @@ impl ExactWorker {
         }
         self.told = Moment::now();
         let Surroundings { settings, observer, .. } = &self.around;
+        std::mem::take(&mut self.full).tell(settings.role, &**observer);
         for partition in self.core.partitions() {
             let at = partition.at;
             let end = self.consumer.known_end(at);

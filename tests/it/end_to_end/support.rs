@@ -273,6 +273,11 @@ impl Running {
         }
     }
 
+    /// Number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         self.log.lock().unwrap().clone()
