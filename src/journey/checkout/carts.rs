@@ -149,8 +149,10 @@ impl Carts<'_> {
                 if self.instances[cart].is_over(at, self.rules) {
                     return;
                 }
-                let own = event.own_keys().next();
-                Some((cart, own.map_or(By::Customer, |(kind, _)| By::KEYS[kind])))
+                // By its own id, if that names the cart, too.
+                let own = event.own_keys().next().map(|(kind, _)| By::KEYS[kind]);
+                let names = self.root(event).and_then(|root| self.current[root]) == Some(cart);
+                Some((cart, own.filter(|_| names).unwrap_or(By::Customer)))
             }
             None => {
                 self.advance_all(at);
