@@ -56,8 +56,8 @@ pub(super) enum Shape {
     Tagged { tag: &'static str, common: &'static [Key], variants: &'static [Variant] },
 }
 
-/// A process without customers takes 50 MiB, and what comes until memory is looked at again must fit.
-const BUDGET_LEAST: u64 = 128 << 20;
+/// A process without customers takes 50 MiB, and some 100 are kept free.
+const BUDGET_LEAST: u64 = 256 << 20;
 
 /// A word of a tag and the keys that come with it.
 #[derive(Clone, Copy)]

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 /// How often memory is looked at: what comes meanwhile has to fit into what is left.
 const EVERY: Duration = Duration::from_millis(25);
-/// Percent of the budget above which nothing more is read, and below which reading goes on. What is left
-/// is for the next checkpoint, which has what changed once more, and for what is read ahead.
-const FULL_ABOVE: u64 = 75;
-const ROOM_BELOW: u64 = 72;
+/// What is kept free, in parts of the budget and in bytes at least: the next checkpoint has what changed
+/// once more, and what is read ahead and not acknowledged takes its bounds.
+const FREE_PART: u64 = 4;
+const FREE_LEAST: u64 = 96 << 20;
+/// Reading goes on when so much more is free.
+const ROOM_PART: u64 = 32;
 const SAY_EVERY: f64 = 60.0;
 
 /// The memory that this process may take.
@@ -78,10 +80,10 @@ impl MemoryBudget {
     fn see(&self, bytes: u64) {
         self.resident.store(bytes, Ordering::Relaxed);
         let Some(limit) = self.limit else { return };
-        let percent = bytes.saturating_mul(100) / limit.max(1);
-        if percent > FULL_ABOVE {
+        let full = limit.saturating_sub((limit / FREE_PART).max(FREE_LEAST));
+        if bytes > full {
             self.is_full.store(true, Ordering::Relaxed);
-        } else if percent < ROOM_BELOW {
+        } else if bytes < full - full / ROOM_PART {
             self.is_full.store(false, Ordering::Relaxed);
         }
     }
@@ -110,13 +112,15 @@ mod tests {
 
     #[test]
     fn it_is_full_below_its_limit_and_has_room_a_little_later() {
-        let budget = MemoryBudget { limit: Some(1_000), ..MemoryBudget::default() };
-        let full = |bytes| {
-            budget.see(bytes);
-            budget.is_full()
+        let check = |limit_mib: u64, seen: &[(u64, bool)]| {
+            let budget = MemoryBudget { limit: Some(limit_mib << 20), ..MemoryBudget::default() };
+            for (mib, full) in seen {
+                budget.see(mib << 20);
+                assert_eq!(budget.is_full(), *full, "{mib} of {limit_mib} MiB");
+            }
         };
-        let seen = [(750, false), (760, true), (730, true), (719, false), (750, false)];
-        assert_eq!(seen.map(|(bytes, _)| full(bytes)), seen.map(|(_, full)| full));
+        check(1_000, &[(750, false), (751, true), (730, true), (726, false), (750, false)]);
+        check(256, &[(160, false), (161, true), (156, true), (154, false)]);
         let unlimited = MemoryBudget::unlimited();
         unlimited.see(u64::MAX);
         assert!(!unlimited.is_full());

@@ -112,8 +112,9 @@ fn whatever_becomes_of_local_copies_what_is_published_stays_the_same() {
     compare_with_truth(&app);
     compare_with_replay(&app, &config);
 
-    // Started anew, with the copies of before.
+    // Started anew, with the copies of before. The processes' sessions have to be over.
     copy(&copies, &old);
+    std::thread::sleep(std::time::Duration::from_secs(12));
     let reset = ["state", "reset", "--config"].map(Path::new);
     touchline(&[&reset, [config.as_path()].as_slice()].concat());
     let mut running = Running::start(&config);

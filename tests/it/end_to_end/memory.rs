@@ -6,7 +6,7 @@ use touchline::app::generate::truth_settings;
 use touchline::generate::{Plan, Scenario, Truth};
 
 const MIB: u64 = 1 << 20;
-const BUDGET: u64 = 128 * MIB;
+const BUDGET: u64 = 256 * MIB;
 /// Nobody can tell how long customers are kept: all of them are, for the whole of the test.
 const LONG: &str = "gap: 4h";
 
@@ -29,7 +29,7 @@ fn what_does_not_fit_into_memory_waits_and_is_not_lost() {
     app.apply_topics(&config);
     let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
     let mut plan = Plan::new(Scenario::Shop, 23);
-    plan.events = Some(60_000);
+    plan.events = Some(130_000);
     shop(&app, plan, Truth::new(truth_settings(&settings)));
 
     let bounded = app.path("bounded.yaml");
