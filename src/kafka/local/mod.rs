@@ -34,7 +34,7 @@ use hashbrown::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -46,7 +46,7 @@ const OLDEST: Millis = Millis::from_hours(12);
 /// What may wait for the disk: a checkpoint of a worker that catches up is large.
 const WAITING_BYTES: usize = 256 << 20;
 const WAITING_JOBS: usize = 4_096;
-/// How long whoever takes a copy over waits for the disk.
+/// How long whoever takes a copy over waits for the disk, once.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 /// Records of a changelog that are handed over at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -79,6 +79,8 @@ pub struct LocalState {
 #[derive(Default)]
 struct Queue {
     bytes: AtomicUsize,
+    /// Somebody waited in vain: nobody waits again.
+    is_slow: AtomicBool,
     /// Claims that something was lost of, as there was no room.
     lost: Mutex<HashSet<u64>>,
 }
@@ -172,7 +174,7 @@ impl LocalState {
 
     /// Never waits: what there is no room for is lost, and with it what comes of that claim.
     fn send(&self, claim: &Claim, bytes: usize, job: Job) {
-        let Queue { bytes: waiting, lost } = &*self.queue;
+        let Queue { bytes: waiting, lost, .. } = &*self.queue;
         let jobs = self.jobs.lock().expect("no panic while held");
         let fits = waiting.fetch_add(bytes, Ordering::SeqCst) + bytes <= WAITING_BYTES;
         if fits && jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok()) {
@@ -188,7 +190,15 @@ impl LocalState {
         let claim = Claim { number, of: (of.clone(), partition) };
         let (say, answer) = sync_channel(1);
         self.send(&claim, 0, Job::Take(claim.clone(), say));
-        (claim, answer.recv_timeout(TAKEN_WITHIN).ok().flatten())
+        let is_slow = &self.queue.is_slow;
+        let within = if is_slow.load(Ordering::SeqCst) { Duration::ZERO } else { TAKEN_WITHIN };
+        match answer.recv_timeout(within) {
+            Ok(found) => (claim, found),
+            Err(_) => {
+                is_slow.store(true, Ordering::SeqCst);
+                (claim, None)
+            }
+        }
     }
 
     /// Begins a copy anew.
