@@ -200,8 +200,6 @@ fn run(customers: u64) -> Result<bool, String> {
 
 /// Resident memory of this process, bytes.
 fn resident() -> Result<f64, String> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map(|kib| kib * 1024.0).ok_or_else(|| "no VmRSS in /proc/self/status".to_owned())
+    let bytes = touchline::kafka::memory::told("self", "VmRSS");
+    bytes.map(|bytes| bytes as f64).ok_or_else(|| "no VmRSS in /proc/self/status".to_owned())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use touchline::kafka::Connection;
+use touchline::kafka::memory;
 use touchline::kafka::topics::{Cleanup, Wanted, apply, plan};
 
 pub(crate) const SOURCE: &str = "bench.source";
@@ -119,11 +120,7 @@ impl Child {
 
     /// Memory that is resident.
     pub(crate) fn resident_mib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) / 1_024
+        memory::told(&self.process.id().to_string(), "VmRSS").unwrap_or(0) >> 20
     }
 
     /// Stops everything if it has ended.

@@ -217,9 +217,8 @@ impl Pipeline {
         };
         let named = self.settings.app.instance.as_deref().map(str::to_owned);
         let instance = named.unwrap_or_else(host_name);
-        let keeps = input.is_some();
         Ok(ExactlyOnce {
-            local: keeps.then(|| state_dir::open(&self.settings, role, &instance)).flatten(),
+            local: input.as_ref().and_then(|_| state_dir::open(&self.settings, role, &instance)),
             instance,
             changelog: input.as_ref().map(|_| self.settings.changelog(role.name())),
             inputs: input.map(|_| self.settings.inputs(role.name())),

@@ -9,6 +9,7 @@
 
 use crate::engine::{Fact, Output};
 use crate::ingest::Outcome;
+use crate::kafka::memory;
 use crate::model::figures::Figures;
 use crate::model::ids::PartitionId;
 use crate::model::observation::Observation;
@@ -260,10 +261,8 @@ impl Cost {
         let fields: Vec<&str> =
             stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|p| p.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
-        Cost { cpu_s: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, peak_rss_bytes: kib * 1_024 }
+        let peak_rss_bytes = memory::told("self", "VmHWM").unwrap_or(0);
+        Cost { cpu_s: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, peak_rss_bytes }
     }
 }
 

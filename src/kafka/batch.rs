@@ -29,7 +29,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -39,6 +39,9 @@ use std::time::Duration;
 
 /// How often events of the client's own queue are served at least.
 pub(super) const SERVE_EVERY_MS: i64 = 50;
+
+/// How long the client may take to set itself to another offset.
+const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds one serving, should events come as fast as they are served.
 const EVENTS_PER_SERVE: usize = 1_000;
@@ -197,7 +200,22 @@ impl BatchConsumer {
         })
     }
 
-    /// The client, for everything but reading.
+    /// Stops fetching a partition.
+    pub(super) fn pause(&self, at: &TopicPartition) -> KafkaResult<()> {
+        self.consumer.pause(&list_of([at]))
+    }
+
+    /// Sets the client to another offset of a partition; what it has fetched of it is dropped.
+    pub(super) fn seek(&self, at: &TopicPartition, offset: KafkaOffset) -> KafkaResult<()> {
+        self.consumer.seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN)
+    }
+
+    /// Fetches a partition again.
+    pub(super) fn resume(&self, at: &TopicPartition) -> KafkaResult<()> {
+        self.consumer.resume(&list_of([at]))
+    }
+
+    /// The client, for everything else but reading.
     pub(super) fn client(&self) -> &BaseConsumer<Watch> {
         &self.consumer
     }

@@ -101,8 +101,14 @@ impl MemoryBudget {
 
 /// Resident bytes of this process.
 fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    told("self", "VmRSS")
+}
+
+/// Bytes that the system tells of a process (`self`, or its number) under a name of
+/// `/proc/<process>/status`, such as `VmRSS` or `VmHWM`.
+pub fn told(process: &str, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 

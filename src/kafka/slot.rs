@@ -8,12 +8,8 @@ use super::waits;
 use crate::clock::Moment;
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
-use rdkafka::consumer::Consumer;
+use rdkafka::Offset;
 use rdkafka::error::KafkaResult;
-use rdkafka::{Offset, TopicPartitionList};
-use std::time::Duration;
-
-const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a slot is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -231,7 +227,7 @@ impl Slot {
     pub(super) fn retry(&mut self, consumer: &BatchConsumer) -> Result<bool, Error> {
         let State::Waiting { paused } = self.state else { return Ok(false) };
         if !paused {
-            self.paused(consumer.client().pause(&self.list()))?;
+            self.paused(consumer.pause(&self.at))?;
             self.state = State::Waiting { paused: true };
             return Ok(false);
         }
@@ -240,32 +236,23 @@ impl Slot {
         }
         let next = self.next.expect("set when the task asked for a retry");
         let offset = Offset::Offset(next.get());
-        let client = consumer.client();
-        if let Err(error) =
-            client.seek(&self.at.topic, self.at.partition.get(), offset, SEEK_TIMEOUT)
-        {
+        if let Err(error) = consumer.seek(&self.at, offset) {
             tracing::warn!(at = %self.at, %error, "reading on is tried again later");
             self.asked = Moment::now();
             return Ok(false);
         }
-        self.paused(client.resume(&self.list()))?;
+        self.paused(consumer.resume(&self.at))?;
         self.state = State::Running;
         Ok(true)
     }
 
     /// Stops reading for good.
     pub(super) fn pause(&self, consumer: &BatchConsumer) -> Result<(), Error> {
-        self.paused(consumer.client().pause(&self.list()))
+        self.paused(consumer.pause(&self.at))
     }
 
     fn paused(&self, result: KafkaResult<()>) -> Result<(), Error> {
         result.map_err(|e| Error::Read { at: self.at.clone(), reason: e.to_string() })
-    }
-
-    fn list(&self) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.at.topic, self.at.partition.get());
-        list
     }
 
     /// Records not read yet, and the age of the last one read; `None` if nothing is known.

@@ -216,11 +216,10 @@ impl Core {
         };
         self.slot_ids += 1;
         let mut slot = Slot::new(self.slot_ids, at, task, now);
-        slot.found = found;
-        if slot.task.state().is_some() && self.settings.changelog.is_some() {
+        (slot.has_state, slot.found) = (slot.task.state().is_some(), found);
+        if slot.has_state {
             // Beside the question for its offset: a coordinator that has to end the transaction of a
             // predecessor first takes its time.
-            slot.reads_early = true;
             self.commands.push(Command::ReadChangelog(slot.at.clone()));
         }
         self.slots.push(slot);

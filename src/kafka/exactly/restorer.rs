@@ -5,7 +5,7 @@ use super::core::{self, Core};
 use crate::clock::Moment;
 use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use crate::kafka::batch::{BatchConsumer, Event};
-use crate::kafka::client::{edges_by, list_of, property_error};
+use crate::kafka::client::{edges_by, property_error};
 use crate::kafka::error::Error;
 use crate::kafka::local::{Chunk, Claim, Found, LocalState};
 use crate::kafka::observer::WorkerObserver;
@@ -14,7 +14,6 @@ use crate::kafka::task::TopicPartition;
 use crate::kafka::worker::Surroundings;
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
-use rdkafka::consumer::Consumer as _;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,8 +34,6 @@ const IN_BULK: [(&str, &str); 4] = [
     // Its end is told at once.
     ("fetch.wait.max.ms", "20"),
 ];
-/// Setting the client to another offset.
-const SEEK_WITHIN: Duration = Duration::from_secs(5);
 /// How often a changelog at its end is looked at again.
 const LOOK_EVERY: Millis = Millis::from_ms(50);
 
@@ -348,8 +345,7 @@ impl Restorer {
         let Restorer { consumer, open, changelog, .. } = self;
         for (partition, open) in open {
             if matches!(open.stage, Stage::Copy(..)) && !open.is_paused {
-                let list = list_of([&TopicPartition::new(changelog, *partition)]);
-                let paused = consumer.client().pause(&list);
+                let paused = consumer.pause(&TopicPartition::new(changelog, *partition));
                 paused.map_err(|e| Error::broker("pausing a changelog", e))?;
                 open.is_paused = true;
             }
@@ -395,10 +391,8 @@ impl Restorer {
             // What has been taken is of another position.
             let at = TopicPartition::new(&self.changelog, *partition);
             self.consumer.forget(&at);
-            let (client, offset) = (self.consumer.client(), Offset::Offset(next.get()));
-            let goes_on = client
-                .seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN)
-                .and_then(|()| client.resume(&list_of([&at])));
+            let sought = self.consumer.seek(&at, Offset::Offset(next.get()));
+            let goes_on = sought.and_then(|()| self.consumer.resume(&at));
             open.stage = match goes_on {
                 Ok(()) => Stage::Changelog,
                 Err(error) => {

@@ -114,8 +114,8 @@ pub(super) struct Slot {
     pub(super) at: TopicPartition,
     pub(super) task: Box<dyn Task>,
     pub(super) phase: Phase,
-    /// It has a changelog, which is read from the moment it came.
-    pub(super) reads_early: bool,
+    /// Its task has state, and so a changelog, which is read from the moment it came.
+    pub(super) has_state: bool,
     /// What was read of its changelog; its identity stays.
     pub(super) found: Found,
     /// The offset to fold next; `None` until something came, if the start has no number.
@@ -155,7 +155,7 @@ impl Slot {
             at,
             task,
             phase: Phase::Asking { asked: false, after: now },
-            reads_early: false,
+            has_state: false,
             found: Found::default(),
             next: None,
             part: 0,
@@ -198,7 +198,7 @@ impl Slot {
     /// True while its changelog is read.
     pub(super) fn reads_changelog(&self) -> bool {
         match self.phase {
-            Phase::Asking { .. } => self.reads_early,
+            Phase::Asking { .. } => self.has_state,
             Phase::Restoring(_) => true,
             _ => false,
         }

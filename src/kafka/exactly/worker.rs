@@ -40,7 +40,6 @@ const WAIT: Duration = Duration::from_millis(SERVE_EVERY_MS as u64);
 const WAIT_BUSY: Duration = Duration::from_millis(5);
 /// A question to the coordinator keeps other partitions waiting.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
-const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the core wants to know of the coordinator.
 #[derive(Default)]
@@ -349,14 +348,13 @@ impl ExactWorker {
             };
             // What has been taken is of another position.
             self.consumer.forget(&at);
-            let client = self.consumer.client();
-            if let Err(error) = client.seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN) {
+            if let Err(error) = self.consumer.seek(&at, offset) {
                 tracing::debug!(%at, %error, "reading on is tried again");
                 later.push((at, start));
                 continue;
             }
-            client
-                .resume(&list_of([&at]))
+            self.consumer
+                .resume(&at)
                 .map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })?;
             self.core.reads(&at);
             self.around.monitor.goes_on(&at);
@@ -366,8 +364,7 @@ impl ExactWorker {
     }
 
     fn pause(&self, at: &TopicPartition) -> Result<(), Error> {
-        let paused = self.consumer.client().pause(&list_of([at]));
-        paused.map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
+        self.consumer.pause(at).map_err(|e| Error::Read { at: at.clone(), reason: e.to_string() })
     }
 
     /// Takes what came of the changelogs; how much that was.

@@ -110,15 +110,8 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let files = Files::of(dir, vec![FileEntry::default(); FILES]);
-        files.remove_strangers()?;
-        for (number, entry) in files.entries.iter().enumerate() {
-            match fs::remove_file(path_of(dir, number, entry.rewritten)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(files)
+        remove_all_but(dir, &[])?;
+        Ok(Files::of(dir, vec![FileEntry::default(); FILES]))
     }
 
     fn of(dir: &Path, entries: Vec<FileEntry>) -> Files {
@@ -202,14 +195,18 @@ impl Files {
         let named = |number: usize| path_of(&self.dir, number, self.entries[number].rewritten);
         let mut keep: Vec<PathBuf> = (0..FILES).map(named).collect();
         keep.push(self.dir.join(MANIFEST));
-        for found in fs::read_dir(&self.dir)? {
-            let path = found?.path();
-            if !keep.contains(&path) {
-                fs::remove_file(path)?;
-            }
-        }
-        Ok(())
+        remove_all_but(&self.dir, &keep)
     }
+}
+
+fn remove_all_but(dir: &Path, keep: &[PathBuf]) -> Result<(), CopyError> {
+    for found in fs::read_dir(dir)? {
+        let path = found?.path();
+        if !keep.contains(&path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// True if half of a file may be out of date.

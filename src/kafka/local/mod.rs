@@ -13,10 +13,10 @@
 //! | a transaction with a checkpoint is acknowledged | the copy gets its entries, and is marked |
 //! | a partition comes | the copy is read, then the changelog from its mark on |
 //!
-//! One thread per process writes. Whoever takes a partition's copy over gets a claim, and what comes
-//! of earlier claims is dropped: workers of one process may hand partitions to each other without
-//! waiting. What there is no room
-//! for in its queue is dropped, and that copy given up: a slow disk makes no worker wait.
+//! One thread per role writes. Whoever takes a partition's copy over gets a claim, and what comes of
+//! earlier claims is dropped: workers of one process may hand partitions to each other without waiting.
+//! What there is no room for in its queue is dropped, and that copy given up: a slow disk makes no
+//! worker wait.
 
 mod files;
 #[cfg(test)]
@@ -25,7 +25,7 @@ mod tests;
 use super::exactly::core::Settled;
 use crate::clock;
 use crate::codec::checkpoint::{Checkpoint, Unframer};
-use crate::codec::local::{LocalRecord, Manifest, Records};
+use crate::codec::local::{LocalError, LocalRecord, Manifest, Records};
 use crate::kafka::error::Error;
 use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
@@ -59,12 +59,19 @@ pub(super) struct Claim {
     of: (Arc<str>, PartitionId),
 }
 
-enum Job {
-    Take(Claim, SyncSender<Option<Found>>),
-    Anew(Claim),
-    Append(Claim, Vec<u8>),
-    Mark(Claim, NextOffset, Vec<u8>),
-    Settled(Claim, Settled, Option<NextOffset>),
+/// What is to be done for a claim, and how many bytes that holds in memory.
+struct Job {
+    claim: Claim,
+    bytes: usize,
+    what: What,
+}
+
+enum What {
+    Take(SyncSender<Option<Found>>),
+    Anew,
+    Append(Vec<u8>),
+    Mark(NextOffset, Vec<u8>),
+    Settled(Settled, Option<NextOffset>),
 }
 
 /// The copies of a process.
@@ -173,9 +180,10 @@ impl LocalState {
     }
 
     /// Never waits: what there is no room for is lost, and with it what comes of that claim.
-    fn send(&self, claim: &Claim, bytes: usize, job: Job) {
+    fn send(&self, claim: &Claim, bytes: usize, what: What) {
         let Queue { bytes: waiting, lost, .. } = &*self.queue;
         let jobs = self.jobs.lock().expect("no panic while held");
+        let job = Job { claim: claim.clone(), bytes, what };
         let fits = waiting.fetch_add(bytes, Ordering::SeqCst) + bytes <= WAITING_BYTES;
         if fits && jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok()) {
             return;
@@ -189,7 +197,7 @@ impl LocalState {
         let number = self.claims.fetch_add(1, Ordering::SeqCst);
         let claim = Claim { number, of: (of.clone(), partition) };
         let (say, answer) = sync_channel(1);
-        self.send(&claim, 0, Job::Take(claim.clone(), say));
+        self.send(&claim, 0, What::Take(say));
         let is_slow = &self.queue.is_slow;
         let within = if is_slow.load(Ordering::SeqCst) { Duration::ZERO } else { TAKEN_WITHIN };
         match answer.recv_timeout(within) {
@@ -203,26 +211,26 @@ impl LocalState {
 
     /// Begins a copy anew.
     pub(super) fn anew(&self, claim: &Claim) {
-        self.send(claim, 0, Job::Anew(claim.clone()));
+        self.send(claim, 0, What::Anew);
     }
 
     /// Records of the changelog, as they stand there one after the other.
     pub(super) fn append(&self, claim: &Claim, records: Vec<u8>) {
         let bytes = records.len();
-        self.send(claim, bytes, Job::Append(claim.clone(), records));
+        self.send(claim, bytes, What::Append(records));
     }
 
     /// What was appended is everything that is committed below `next`, and its last checkpoint record
     /// is this.
     pub(super) fn mark(&self, claim: &Claim, next: NextOffset, checkpoint: Vec<u8>) {
-        self.send(claim, 0, Job::Mark(claim.clone(), next, checkpoint));
+        self.send(claim, 0, What::Mark(next, checkpoint));
     }
 
     /// What an acknowledged transaction has added to a partition's changelog; `next` is the offset
     /// behind its checkpoint record, if the broker has said.
     pub(super) fn settled(&self, claim: &Claim, settled: Settled, next: Option<NextOffset>) {
         let bytes = settled.bytes();
-        self.send(claim, bytes, Job::Settled(claim.clone(), settled, next));
+        self.send(claim, bytes, What::Settled(settled, next));
     }
 }
 
@@ -286,44 +294,46 @@ struct Open {
 
 impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            let (claim, bytes, result) = match job {
-                Job::Take(claim, say) => {
-                    let found = self.take(&claim);
-                    // Whoever asked may have ended.
-                    let _told = say.send(found);
-                    continue;
-                }
-                Job::Anew(claim) => {
-                    let dir = self.dir_of(&claim);
-                    let result = self.files(&claim).map(|files| {
-                        *files = Some(Files::anew(&dir)?);
-                        Ok(())
-                    });
-                    (claim, 0, result)
-                }
-                Job::Append(claim, records) => {
-                    let result = self.append(&claim, Records::bare(&records));
-                    (claim, records.len(), result)
-                }
-                Job::Mark(claim, next, checkpoint) => {
-                    let result = self.mark(&claim, next, checkpoint);
-                    (claim, 0, result)
-                }
-                Job::Settled(claim, settled, next) => {
-                    let records = settled.entries().map(Ok);
-                    let mut result = self.append(&claim, records);
-                    if let Some((next, checkpoint)) = next.zip(settled.checkpoint())
-                        && matches!(result, None | Some(Ok(())))
-                    {
-                        result = self.mark(&claim, next, checkpoint.to_vec());
-                    }
-                    (claim, settled.bytes(), result)
-                }
-            };
-            self.queue.bytes.fetch_sub(bytes, Ordering::SeqCst);
-            if let Some(Err(error)) = result {
+        while let Ok(Job { claim, bytes, what }) = jobs.recv() {
+            if let Err(error) = self.work(&claim, what) {
                 self.give_up(&claim, &error);
+            }
+            self.queue.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        }
+    }
+
+    fn work(&mut self, claim: &Claim, what: What) -> Result<(), CopyError> {
+        if let What::Take(say) = what {
+            // Whoever asked may have ended.
+            let _told = say.send(self.take(claim));
+            return Ok(());
+        }
+        let has_lost = self.queue.lost.lock().expect("no panic while held").contains(&claim.number);
+        let dir = self.dir_of(claim);
+        // Somebody may have taken it over.
+        let Some(open) = self.open.get_mut(&claim.of).filter(|o| o.claim == claim.number) else {
+            return Ok(());
+        };
+        if has_lost {
+            return match open.files {
+                Some(_) => Err(io::Error::other("the disk cannot keep up").into()),
+                None => Ok(()),
+            };
+        }
+        if let What::Anew = what {
+            open.files = Some(Files::anew(&dir)?);
+        }
+        let Some(files) = &mut open.files else { return Ok(()) };
+        match what {
+            What::Take(_) | What::Anew => Ok(()),
+            What::Append(records) => append(files, Records::bare(&records)),
+            What::Mark(next, checkpoint) => mark(files, next, checkpoint),
+            What::Settled(settled, next) => {
+                append(files, settled.entries().map(Ok))?;
+                match next.zip(settled.checkpoint()) {
+                    Some((next, checkpoint)) => mark(files, next, checkpoint.to_vec()),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -331,16 +341,6 @@ impl Writer {
     fn dir_of(&self, claim: &Claim) -> PathBuf {
         let (changelog, partition) = &claim.of;
         self.dir.join(&**changelog).join(partition.to_string())
-    }
-
-    /// The copy that a claim is for; `None` if somebody has taken it over.
-    fn files(&mut self, claim: &Claim) -> Option<&mut Option<Files>> {
-        let open = self.open.get_mut(&claim.of).filter(|open| open.claim == claim.number)?;
-        Some(&mut open.files)
-    }
-
-    fn has_lost(&self, claim: &Claim) -> bool {
-        self.queue.lost.lock().expect("no panic while held").contains(&claim.number)
     }
 
     fn take(&mut self, claim: &Claim) -> Option<Found> {
@@ -353,33 +353,6 @@ impl Writer {
         found
     }
 
-    fn append<'a>(
-        &mut self,
-        claim: &Claim,
-        records: impl Iterator<Item = Result<LocalRecord<'a>, crate::codec::local::LocalError>>,
-    ) -> Option<Result<(), CopyError>> {
-        let has_lost = self.has_lost(claim);
-        let files = self.files(claim)?.as_mut()?;
-        if has_lost {
-            return Some(Err(io::Error::other("the disk cannot keep up").into()));
-        }
-        let mut append = |(key, value)| files.append(key, value);
-        let mut records = records;
-        Some(records.try_for_each(|record| append(record?)))
-    }
-
-    fn mark(
-        &mut self,
-        claim: &Claim,
-        next: NextOffset,
-        checkpoint: Vec<u8>,
-    ) -> Option<Result<(), CopyError>> {
-        let has_lost = self.has_lost(claim);
-        let files = self.files(claim)?.as_mut().filter(|_| !has_lost)?;
-        let written_at = clock::now().as_ms();
-        Some(files.mark(Manifest { next, written_at, checkpoint, files: Vec::new() }))
-    }
-
     /// What the last mark said stays true; nothing more is added to it.
     fn give_up(&mut self, claim: &Claim, error: &CopyError) {
         let (changelog, partition) = &claim.of;
@@ -387,8 +360,23 @@ impl Writer {
             %changelog, %partition, %error,
             "its local copy is kept no longer: a restart reads more of the changelog"
         );
-        if let Some(files) = self.files(claim) {
-            *files = None;
+        if let Some(open) = self.open.get_mut(&claim.of) {
+            open.files = None;
         }
     }
+}
+
+fn append<'a>(
+    files: &mut Files,
+    mut records: impl Iterator<Item = Result<LocalRecord<'a>, LocalError>>,
+) -> Result<(), CopyError> {
+    records.try_for_each(|record| {
+        let (key, value) = record?;
+        files.append(key, value)
+    })
+}
+
+fn mark(files: &mut Files, next: NextOffset, checkpoint: Vec<u8>) -> Result<(), CopyError> {
+    let written_at = clock::now().as_ms();
+    files.mark(Manifest { next, written_at, checkpoint, files: Vec::new() })
 }

@@ -49,7 +49,7 @@ impl Core {
             }
             _ => return Ok(()),
         }
-        if slot.task.state().is_some() {
+        if slot.has_state {
             let restoring = Restoring { committed, bounds, since: now, asked: 1, asked_at: now };
             slot.phase = Phase::Restoring(Box::new(restoring));
             return Ok(());
