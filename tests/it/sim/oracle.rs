@@ -25,7 +25,9 @@ struct Reference {
     stage: usize,
     at: TopicPartition,
     task: Box<dyn Task>,
+    /// What is in force; before the first commit, nothing is.
     config: u64,
+    is_committed: bool,
     next: i64,
     ticks: u64,
     ticked: i64,
@@ -48,6 +50,7 @@ impl Reference {
             at,
             task,
             config: 1,
+            is_committed: false,
             next,
             ticks,
             ticked,
@@ -187,9 +190,10 @@ impl Reference {
         if step.next < self.next {
             return Err(format!("{at}: offset {} is committed after {}", step.next, self.next));
         }
-        if step.metadata.commit == 1 {
-            // Nothing was in force before.
+        if !self.is_committed {
+            // The number of its commit says nothing: those before it may have been aborted.
             self.switch(step.config);
+            self.is_committed = true;
         }
         let mut ticks = self.side_inputs(txn, step, broker)?;
         let log = broker.log(at);

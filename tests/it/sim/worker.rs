@@ -24,6 +24,8 @@ use touchline::model::time::Millis;
 
 /// How long a revocation may wait for its last transaction.
 const FLUSH_WITHIN: i64 = 2_500;
+/// Name of the fault that the bound on a last commit has.
+pub(crate) const NO_LAST_COMMIT: &str = "partitions given up without a last commit";
 const QUEUE_MOST: usize = 80;
 pub(crate) const INPUTS: i32 = 3;
 pub(crate) const ROLLUPS: i32 = 2;
@@ -617,7 +619,7 @@ impl Worker {
             return Ok(());
         }
         if !done {
-            env.hit("partitions given up without a last commit");
+            env.hit(NO_LAST_COMMIT);
         }
         let flush = self.flush.take().expect("just seen");
         match flush.change {

@@ -7,7 +7,7 @@ use super::group::Group;
 use super::oracle::Oracle;
 use super::real::{self, Real};
 use super::rng::Rng;
-use super::worker::{Exit, INPUTS, Kind, Plan, ROLLUPS, Worker, changelog, inputs};
+use super::worker::{Exit, INPUTS, Kind, NO_LAST_COMMIT, Plan, ROLLUPS, Worker, changelog, inputs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use touchline::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
@@ -315,16 +315,25 @@ impl World {
         [(ALERTS, 0), (events, 0), (events, 1)].into_iter().map(count).sum()
     }
 
+    /// All stop as they should; who had to go without a last commit comes back and stops again.
     fn leave(&mut self, stage: usize) -> Result<(), String> {
-        for seat in self.seats.iter_mut().filter(|seat| seat.plan.stage == stage) {
-            seat.back_at = i64::MAX;
-            if let Some(worker) = &mut seat.worker {
-                worker.stop();
+        loop {
+            let before = self.env.cover.get(NO_LAST_COMMIT).copied();
+            for seat in self.seats.iter_mut().filter(|seat| seat.plan.stage == stage) {
+                seat.back_at = i64::MAX;
+                if let Some(worker) = &mut seat.worker {
+                    worker.stop();
+                }
             }
+            self.wait("all have left", |world| {
+                world.seats.iter().all(|seat| seat.plan.stage != stage || seat.worker.is_none())
+            })?;
+            if self.env.cover.get(NO_LAST_COMMIT).copied() == before {
+                return Ok(());
+            }
+            self.wake(stage);
+            self.wait("those who are back stand as before", |world| world.is_settled(stage))?;
         }
-        self.wait("all have left", |world| {
-            world.seats.iter().all(|seat| seat.plan.stage != stage || seat.worker.is_none())
-        })
     }
 
     fn wait(&mut self, what: &str, is_done: impl Fn(&World) -> bool) -> Result<(), String> {
