@@ -14,6 +14,8 @@
 mod commit;
 mod recovery;
 mod standby;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use words::{

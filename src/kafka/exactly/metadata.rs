@@ -7,7 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Version of the text.
-const VERSION: &str = "tl2";
+const VERSION: &str = "tl3";
+/// The one before did not say which run it was.
+const WITHOUT_RUN: &str = "tl2";
 
 /// Which state a committed offset belongs to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,19 +27,22 @@ pub struct Metadata {
     /// Watermark of the task: what a task without state remembers across a restart, so that what it
     /// says of its source afterwards is not less than before.
     pub watermark: Option<EventTime>,
+    /// Which run of the committer it was: the successor of a stopped worker has its name, and its next
+    /// commit the same number. 0 if it was not said.
+    pub run: u64,
     /// Transactional id of the worker that committed.
     pub committer: CompactString,
 }
 
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Metadata { generation, commit, checkpoint, side_input, part, watermark, committer } =
-            self;
+        let Metadata { generation, commit, checkpoint, side_input, part, .. } = self;
         write!(f, "{VERSION} {generation} {commit} {checkpoint} {side_input} {part} ")?;
-        match watermark {
-            Some(watermark) => write!(f, "{} {committer}", watermark.as_ms()),
-            None => write!(f, "- {committer}"),
+        match self.watermark {
+            Some(watermark) => write!(f, "{} ", watermark.as_ms())?,
+            None => f.write_str("- ")?,
         }
+        write!(f, "{:x} {}", self.run, self.committer)
     }
 }
 
@@ -45,10 +50,12 @@ impl FromStr for Metadata {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Metadata, ()> {
-        let mut parts = text.splitn(8, ' ');
-        if parts.next() != Some(VERSION) {
-            return Err(());
-        }
+        let (version, text) = text.split_once(' ').ok_or(())?;
+        let mut parts = match version {
+            VERSION => text.splitn(8, ' '),
+            WITHOUT_RUN => text.splitn(7, ' '),
+            _ => return Err(()),
+        };
         let mut number = || parts.next().and_then(|text| text.parse().ok()).ok_or(());
         let [generation, commit, checkpoint, side_input, part] =
             [number()?, number()?, number()?, number()?, number()?];
@@ -56,8 +63,12 @@ impl FromStr for Metadata {
             "-" => None,
             text => Some(EventTime::from_ms(text.parse().map_err(|_| ())?)),
         };
+        let run = match version {
+            VERSION => u64::from_str_radix(parts.next().ok_or(())?, 16).map_err(|_| ())?,
+            _ => 0,
+        };
         let committer = parts.next().ok_or(())?.into();
-        Ok(Metadata { generation, commit, checkpoint, side_input, part, watermark, committer })
+        Ok(Metadata { generation, commit, checkpoint, side_input, part, watermark, run, committer })
     }
 }
 
@@ -83,18 +94,23 @@ mod tests {
             side_input: 1,
             part: 0,
             watermark: None,
+            run: 0xfe,
             committer: "shop-journey-a 0".into(),
         };
         assert_eq!(metadata.to_string().parse(), Ok(metadata.clone()));
         let watermark = Some(EventTime::from_ms(-5));
         let metadata = Metadata { watermark, ..metadata };
-        assert_eq!(metadata.to_string().parse(), Ok(metadata));
+        assert_eq!(metadata.to_string().parse(), Ok(metadata.clone()));
+        let before = "tl2 3 17 2 1 0 -5 shop-journey-a 0".parse();
+        assert_eq!(before, Ok(Metadata { run: 0, ..metadata }));
         for text in [
             "",
             "tl1 1 2 3 4 5 - x",
             "tl2 1 2 3 4 5 -",
             "tl2 1 2 three 4 5 - x",
             "tl2 1 2 3 4 5 y x",
+            "tl3 1 2 3 4 5 - x",
+            "tl3 1 2 3 4 5 - y x",
         ] {
             assert_eq!(text.parse::<Metadata>(), Err(()), "{text}");
         }

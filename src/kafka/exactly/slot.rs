@@ -1,6 +1,6 @@
 //! One partition of a worker, from its assignment to its revocation.
 
-use super::core::{Identity, Start};
+use super::core::{Identity, Settings, Start};
 use super::metadata::{Committed, Metadata};
 use super::pending::SlotId;
 use crate::codec::checkpoint::Checkpoint;
@@ -224,15 +224,17 @@ impl Slot {
         reached && matches!(self.phase, Phase::Running) && self.is_level()
     }
 
-    pub(super) fn metadata(&self, identity: &Identity, committer: &str) -> Metadata {
+    /// What stands beside its next committed offset.
+    pub(super) fn metadata(&self, settings: &Settings) -> Metadata {
         Metadata {
-            generation: identity.generation,
+            generation: settings.identity.generation,
             commit: self.commit,
             checkpoint: self.checkpoint,
             side_input: self.task.side_inputs(),
             part: self.part,
             watermark: self.task.progress().watermark,
-            committer: committer.into(),
+            run: settings.nonce,
+            committer: settings.committer.clone(),
         }
     }
 

@@ -47,7 +47,6 @@ impl Core {
         let owners: Vec<SlotId> = self.pending.by_slot().map(|(slot, _)| slot).collect();
         let mut offsets = Vec::new();
         let mut slots = Vec::new();
-        let Settings { identity, committer, .. } = &self.settings;
         for slot in &mut self.slots {
             let moved = slot.moved || owners.contains(&slot.id);
             let Some(position) = slot.position().filter(|_| moved) else { continue };
@@ -57,7 +56,7 @@ impl Core {
             }
             slot.moved = false;
             slot.commit += 1;
-            let metadata = slot.metadata(identity, committer).to_string();
+            let metadata = slot.metadata(&self.settings).to_string();
             let (at, next) = (slot.at.clone(), position.next);
             if !(Mutation::IdleOffsetsLeftOut.is_on() && slot.published == Some(position)) {
                 offsets.push(OffsetToCommit { at: at.clone(), next, metadata });
@@ -291,8 +290,8 @@ impl Core {
 
     /// Finds out whether the transaction of unknown outcome was committed: all of it was, or nothing.
     ///
-    /// The number of the commit that the partition is at tells, if it is ours. Beyond it, or if
-    /// somebody else has committed, the partition is not ours any more and says nothing about the
+    /// The number of the commit that the partition is at tells, if it is ours: a successor of our name
+    /// counts on from where we were. Beyond it, or if somebody else has committed, the partition is not ours any more and says nothing about the
     /// others: the next one is asked.
     pub(super) fn resolve(
         &mut self,
@@ -322,7 +321,8 @@ impl Core {
         };
         let metadata = committed.metadata.as_ref();
         let reached = metadata.map_or(0, |m| m.commit);
-        let is_ours = metadata.is_some_and(|m| m.committer == self.settings.committer);
+        let Settings { committer, nonce, .. } = &self.settings;
+        let is_ours = metadata.is_some_and(|m| m.committer == *committer && m.run == *nonce);
         if reached == commit && is_ours {
             self.acknowledge();
         } else if reached < commit {

@@ -28,7 +28,8 @@ pub struct Settings {
     pub role: &'static str,
     /// Transactional id.
     pub committer: CompactString,
-    /// A number that no other process has: names of new changelogs follow from it.
+    /// A number that no other run of a worker has, whatever its name: its commits say it, and names
+    /// of new changelogs follow from it.
     pub nonce: u64,
     /// Topic that keeps the state; `None` for tasks without any.
     pub changelog: Option<Arc<str>>,
