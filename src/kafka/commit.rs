@@ -30,6 +30,9 @@ use std::time::Duration;
 /// Between two tries of a commit that is waited for.
 const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Between two looks for acknowledgements.
+const SERVE_EVERY: Duration = Duration::from_millis(1);
+
 /// True for what a coordinator says, or its absence, while it moves or comes back. The client does not
 /// repeat a commit that somebody waits for.
 fn passes(error: &KafkaError) -> bool {
@@ -186,7 +189,7 @@ impl AckedCommit {
         };
         // The client's queue is full: let it empty itself.
         while refused.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            self.producer.poll(Duration::from_millis(20));
+            serve(&self.producer, Duration::from_millis(20));
             self.check()?;
             refused = match self.producer.send(base_record(record, step)) {
                 Ok(()) => return Ok(()),
@@ -227,6 +230,29 @@ pub(super) fn base_record(record: &OutRecord, step: usize) -> BaseRecord<'_, [u8
     base
 }
 
+/// Hands out what the brokers have acknowledged meanwhile; waits up to `most` for something that has
+/// not come. The client's own call with a time goes on for all of that time, whatever comes.
+pub(super) fn serve<C: ProducerContext>(producer: &BaseProducer<C>, most: Duration) {
+    let since = Moment::now();
+    loop {
+        let before = producer.in_flight_count();
+        producer.poll(Duration::ZERO);
+        let came = producer.in_flight_count() < before;
+        if came || before == 0 || since.elapsed_secs() >= most.as_secs_f64() {
+            return;
+        }
+        std::thread::sleep(SERVE_EVERY);
+    }
+}
+
+/// Waits up to `most` until everything that was sent is acknowledged.
+pub(super) fn drain<C: ProducerContext>(producer: &BaseProducer<C>, most: Duration) {
+    let since = Moment::now();
+    while producer.in_flight_count() > 0 && since.elapsed_secs() < most.as_secs_f64() {
+        serve(producer, SERVE_EVERY);
+    }
+}
+
 impl CommitStep for AckedCommit {
     fn hand_over(&mut self, step: &mut Step) -> Result<(), Error> {
         let number = {
@@ -246,7 +272,7 @@ impl CommitStep for AckedCommit {
     }
 
     fn advance(&mut self, consumer: &BatchConsumer, wait: Duration) -> Result<Vec<Done>, Error> {
-        self.producer.poll(wait);
+        serve(&self.producer, wait);
         self.check()?;
         let mut done = Vec::new();
         {
@@ -295,7 +321,7 @@ impl CommitStep for AckedCommit {
                 return Err(Error::broker("committing offsets", error));
             }
             tracing::debug!(%error, "offsets are committed again");
-            self.producer.poll(COMMIT_AGAIN);
+            std::thread::sleep(COMMIT_AGAIN);
         }
     }
 

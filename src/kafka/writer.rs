@@ -5,7 +5,7 @@
 //! call fail. It is idempotent, and waits for all in-sync replicas, as the workers do.
 
 use super::client::{Connection, property_error};
-use super::commit::base_record;
+use super::commit::{base_record, serve};
 use super::error::Error;
 use super::task::OutRecord;
 use crate::clock::Moment;
@@ -97,7 +97,7 @@ impl Writer {
         self.producer.poll(Duration::ZERO);
         self.check()?;
         while self.account().bytes.load(Ordering::SeqCst) >= self.in_flight_bytes {
-            self.producer.poll(WAIT);
+            serve(&self.producer, WAIT);
             self.check()?;
         }
         self.account().bytes.fetch_add(record.len() as u64, Ordering::SeqCst);
@@ -109,7 +109,7 @@ impl Writer {
                 let topic = record.topic.to_string();
                 return Err(Error::Delivery { topic, reason: error.to_string() });
             }
-            self.producer.poll(WAIT);
+            serve(&self.producer, WAIT);
             self.check()?;
         }
     }
@@ -118,7 +118,7 @@ impl Writer {
     pub fn flush(&self, most: Millis) -> Result<u64, Error> {
         let since = Moment::now();
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(WAIT);
+            serve(&self.producer, WAIT);
             self.check()?;
             if since.elapsed() > most {
                 let what = "waiting for the acknowledgement of records";

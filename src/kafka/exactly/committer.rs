@@ -17,7 +17,7 @@ use crate::codec::checkpoint::CHECKPOINT_KEY;
 use crate::kafka::client::{
     ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error, set_transaction_timeout,
 };
-use crate::kafka::commit::base_record;
+use crate::kafka::commit::{base_record, drain, serve};
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
 use crate::kafka::task::OutRecord;
@@ -36,6 +36,8 @@ use std::time::Duration;
 
 /// One call; a time-out repeats it.
 const CALL: Duration = Duration::from_secs(5);
+/// One call to abort, which waits for reports that are served between calls.
+const ABORT: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(20);
 /// So long after the time-out of a transaction its coordinator has decided.
@@ -304,16 +306,17 @@ fn attempt(
         element.set_offset(Offset::Offset(offset.next.get())).map_err(Refused::Abort)?;
         element.set_metadata(&offset.metadata);
     }
-    again(producer, within, stopped, || {
-        producer.send_offsets_to_transaction(&offsets, group, CALL)
-    })?;
-    again(producer, within, stopped, || producer.commit_transaction(CALL))
+    again(within, stopped, || producer.send_offsets_to_transaction(&offsets, group, CALL))?;
+    again(within, stopped, || {
+        // The client would wait for them in steps of 100 ms.
+        drain(producer, CALL);
+        producer.commit_transaction(CALL)
+    })
 }
 
 /// Repeats a call while the client says that it may be repeated, but not for ever: beyond the time-out
 /// of the transaction its coordinator has decided, and the committed offset tells how.
 fn again(
-    producer: &BaseProducer<Reports>,
     within: Duration,
     stopped: &AtomicBool,
     call: impl Fn() -> Result<(), KafkaError>,
@@ -327,7 +330,7 @@ fn again(
                     return Err(Refused::Unknown(error));
                 }
                 tracing::debug!(%error, "a call is repeated");
-                producer.poll(PAUSE);
+                std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(refused(error)),
         }
@@ -351,7 +354,7 @@ fn send(producer: &BaseProducer<Reports>, record: &OutRecord) -> Result<(), Kafk
         match producer.send(base_record(record, kind)) {
             Ok(()) => return Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                producer.poll(POLL);
+                serve(producer, POLL);
             }
             Err((error, _)) => return Err(error),
         }
@@ -361,11 +364,10 @@ fn send(producer: &BaseProducer<Reports>, record: &OutRecord) -> Result<(), Kafk
 fn abort(producer: &BaseProducer<Reports>, stopped: &AtomicBool) -> Result<(), KafkaError> {
     loop {
         // Reports of what is dropped must be served, or aborting waits for them.
-        producer.poll(Duration::ZERO);
-        match producer.abort_transaction(Duration::from_millis(500)) {
+        match producer.abort_transaction(ABORT) {
             Ok(()) => return Ok(()),
             Err(error) if is_retriable(&error) && !stopped.load(Ordering::SeqCst) => {
-                producer.poll(PAUSE);
+                drain(producer, PAUSE);
             }
             Err(error) => return Err(error),
         }
