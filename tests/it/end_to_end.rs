@@ -39,9 +39,15 @@ fn closing(partition: i32, at: EventTime) -> Produced {
     Produced { partition: Some(partition), value, ..Produced::default() }
 }
 
-/// Produces the traffic of a plan and what closes it; the truth of it.
-fn shop(app: &App, plan: Plan, truth: Truth) -> (FinalForm, u64, u64) {
-    let (mut truth, mut last) = (truth, plan.start);
+/// Creates our topics, and produces so much of a shop's traffic and what closes it. Its truth goes to
+/// `truth`; events there are, and those that are counted.
+fn shop(app: &App, config: &Path, seed: u64, events: u64) -> (u64, u64) {
+    app.apply_topics(config);
+    let settings = touchline::config::load(&[config.to_path_buf()], []).unwrap();
+    let mut truth = Truth::new(truth_settings(&settings));
+    let mut plan = Plan::new(Scenario::Shop, seed);
+    plan.events = Some(events);
+    let mut last = plan.start;
     let topic = "shop".into();
     let mut records: Vec<Produced> = Vec::new();
     for emitted in Generator::new(plan) {
@@ -57,7 +63,7 @@ fn shop(app: &App, plan: Plan, truth: Truth) -> (FinalForm, u64, u64) {
     app.produce("shop", records);
     let (form, summary) = truth.finish();
     form.write(&app.path("truth"), &summary).unwrap();
-    (form, summary.events_in, summary.counted)
+    (summary.events_in, summary.counted)
 }
 
 #[test]
@@ -68,11 +74,7 @@ fn a_run_gives_the_truth_and_a_replay_of_its_canonical_topic_the_same_bytes() {
          start: earliest\n    max_out_of_orderness: 2m",
         app.topic("shop")
     ));
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 11);
-    plan.events = Some(20_000);
-    let (_, events_in, counted) = shop(&app, plan, Truth::new(truth_settings(&settings)));
+    let (events_in, counted) = shop(&app, &config, 11, 20_000);
     let summary = app.run_to_end(&config);
     // Those that close stand in slices that are open at the end: they are counted all the same.
     let closing = PARTITIONS as u64;

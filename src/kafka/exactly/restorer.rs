@@ -1,7 +1,7 @@
 //! Brings states back beside the worker's input: from a local copy, if there is one, and then from the
 //! changelog, as committed; without one, from the changelog's beginning.
 
-use super::core::{self, Core};
+use super::core::{self, Bounds, Core};
 use crate::clock::Moment;
 use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY, Unframer};
 use crate::kafka::batch::{BatchConsumer, Event};
@@ -206,10 +206,9 @@ impl Restorer {
             list.add_partition_offset(changelog, at.partition.get(), Offset::Offset(first.get()))
                 .map_err(assigning)?;
             let (claim, found) = local.map(|local| local.take(changelog, at.partition)).unzip();
-            let is_of_use = |found: &Found| {
-                found.checkpoint.generation == core.identity.generation
-                    && (first..=until).contains(&found.next())
-            };
+            let bounds = Bounds { low: first, high: until };
+            let is_of_use =
+                |found: &Found| core.may_begin_with(&found.checkpoint, found.next(), bounds);
             let found = found.flatten().filter(is_of_use);
             let stage = found.map_or(Stage::Changelog, Stage::Compares);
             let opened = Open {

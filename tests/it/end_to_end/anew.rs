@@ -5,9 +5,7 @@ use super::{closing, shop};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use touchline::app::generate::truth_settings;
 use touchline::clock::Moment;
-use touchline::generate::{Plan, Scenario, Truth};
 use touchline::kafka::client::end_offsets;
 
 /// Deletes a topic of ours and waits until it is gone.
@@ -33,18 +31,13 @@ fn an_input_that_was_created_anew_is_refused_though_its_offsets_fit() {
          format: canonical_json\n    start: earliest\n    max_out_of_orderness: 2m",
         app.topic("shop")
     ));
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 31);
-    plan.events = Some(500);
-    let truth = || Truth::new(truth_settings(&settings));
-    shop(&app, plan.clone(), truth());
+    shop(&app, &config, 31, 500);
     app.run_to_end_again(&config);
     let before = end_offsets(&app.connection(), &app.topic("shop")).unwrap();
     delete(&app, &app.topic("shop"));
     app.create_sources(&[("shop", super::PARTITIONS)]);
     // The same once more, and then some: every committed offset is within the new topic.
-    shop(&app, plan, truth());
+    shop(&app, &config, 31, 500);
     app.produce(
         "shop",
         (0..super::PARTITIONS).map(|p| {

@@ -1,13 +1,10 @@
 //! Restarts with a local copy of the state: whatever has become of it, what is published stays the same.
 
-use super::killed::wait_for;
 use super::support::{App, DEADLINE, Running, WIDE, touchline};
 use super::{compare_with_replay, compare_with_truth, shop};
 use std::fs;
 use std::path::{Path, PathBuf};
-use touchline::app::generate::truth_settings;
 use touchline::clock::Moment;
-use touchline::generate::{Plan, Scenario, Truth};
 
 /// Every file below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -56,11 +53,7 @@ fn whatever_becomes_of_local_copies_what_is_published_stays_the_same() {
         copies.display(),
         app.topic("shop")
     ));
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 17);
-    plan.events = Some(20_000);
-    shop(&app, plan, Truth::new(truth_settings(&settings)));
+    shop(&app, &config, 17, 20_000);
     let changelog = "e2e-copies.journey.changelog";
 
     let running = Running::start(&config);
@@ -70,7 +63,7 @@ fn whatever_becomes_of_local_copies_what_is_published_stays_the_same() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     // It may have been killed in between, and its copy be empty still.
-    wait_for(&app, changelog, 500);
+    app.wait_for(changelog, 500);
     running.kill();
     let old = app.path("old");
     copy(&copies, &old);
@@ -78,14 +71,14 @@ fn whatever_becomes_of_local_copies_what_is_published_stays_the_same() {
     // As it was left.
     let mut running = Running::start(&config);
     assert!(copied(&mut running) > 0, "{}", running.said());
-    wait_for(&app, changelog, 1);
+    app.wait_for(changelog, 1);
     running.kill();
 
     // What it was a while ago: the changelog has more.
     copy(&old, &copies);
     let mut running = Running::start(&config);
     assert!(copied(&mut running) > 0, "{}", running.said());
-    wait_for(&app, changelog, 1);
+    app.wait_for(changelog, 1);
     running.kill();
 
     // Damaged: found out, and done without.
@@ -119,7 +112,7 @@ fn whatever_becomes_of_local_copies_what_is_published_stays_the_same() {
     touchline(&[&reset, [config.as_path()].as_slice()].concat());
     let mut running = Running::start(&config);
     running.wait("/readyz", |status, _| (status == 200).then_some(()));
-    wait_for(&app, changelog, 400);
+    app.wait_for(changelog, 400);
     running.kill();
     copy(&old, &copies);
     let mut running = Running::start(&config);

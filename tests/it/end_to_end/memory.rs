@@ -2,8 +2,6 @@
 
 use super::support::{App, Running, WIDE};
 use super::{compare_with_replay, compare_with_truth, shop};
-use touchline::app::generate::truth_settings;
-use touchline::generate::{Plan, Scenario, Truth};
 
 const MIB: u64 = 1 << 20;
 const BUDGET: u64 = 256 * MIB;
@@ -24,11 +22,7 @@ fn what_does_not_fit_into_memory_waits_and_is_not_lost() {
         app.topic("shop")
     );
     let config = app.configure(&sections);
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 23);
-    plan.events = Some(130_000);
-    shop(&app, plan, Truth::new(truth_settings(&settings)));
+    shop(&app, &config, 23, 130_000);
 
     let bounded = app.path("bounded.yaml");
     std::fs::write(&bounded, format!("limits: {{memory_budget: {}MiB}}\n", BUDGET / MIB)).unwrap();

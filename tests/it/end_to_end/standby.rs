@@ -2,8 +2,6 @@
 
 use super::support::{App, Running, WIDE};
 use super::{compare_with_replay, compare_with_truth, shop};
-use touchline::app::generate::truth_settings;
-use touchline::generate::{Plan, Scenario, Truth};
 
 /// Partitions of a role that this process has a copy of which is not behind.
 fn warm(metrics: &str, role: &str) -> usize {
@@ -21,11 +19,7 @@ fn another_process_takes_over_from_its_copy_and_nothing_changes() {
          max_out_of_orderness: 2m",
         app.topic("shop")
     ));
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 23);
-    plan.events = Some(10_000);
-    shop(&app, plan, Truth::new(truth_settings(&settings)));
+    shop(&app, &config, 23, 10_000);
     let instance = |name: &str| {
         let path = app.path(&format!("{name}.yaml"));
         let text = format!("app: {{instance: {name}}}\nkafka: {{session.timeout.ms: \"6000\"}}\n");

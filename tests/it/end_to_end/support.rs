@@ -137,6 +137,20 @@ impl App {
         writer.flush(DEADLINE).unwrap();
     }
 
+    /// Offsets in all partitions of a topic, markers included.
+    fn written(&self, topic: &str) -> i64 {
+        end_offsets(&self.connection(), topic).unwrap().values().map(|next| next.get()).sum()
+    }
+
+    /// Waits until `topic` has grown by `records` at least, so that something is under way.
+    pub(crate) fn wait_for(&self, topic: &str, records: i64) {
+        let (since, before) = (Moment::now(), self.written(topic));
+        while self.written(topic) < before + records {
+            assert!(since.elapsed() < DEADLINE, "{topic} does not grow");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Everything in a topic of ours, partition by partition.
     pub(crate) fn dump(&self, topic: Topic) -> Vec<RecordedLine> {
         self.dump_topic(&self.topic(topic.default_name()))

@@ -3,10 +3,8 @@
 use super::support::{App, DEADLINE, Running, WIDE, fails, touchline};
 use super::{replayed_fails, shop};
 use std::path::{Path, PathBuf};
-use touchline::app::generate::truth_settings;
 use touchline::clock::Moment;
 use touchline::codec::inputs::{SideInput, Taken};
-use touchline::generate::{Plan, Scenario, Truth};
 use touchline::model::topic::Topic;
 
 fn configure(app: &App, gap: &str) -> PathBuf {
@@ -26,11 +24,7 @@ fn state(what: &str, config: &Path) -> String {
 fn another_configuration_is_refused_by_field_and_recorded_where_it_is_taken() {
     let app = App::new("e2e-switched", &[("shop", super::PARTITIONS)]);
     let config = configure(&app, "30m");
-    app.apply_topics(&config);
-    let settings = touchline::config::load(std::slice::from_ref(&config), []).unwrap();
-    let mut plan = Plan::new(Scenario::Shop, 41);
-    plan.events = Some(5_000);
-    shop(&app, plan, Truth::new(truth_settings(&settings)));
+    shop(&app, &config, 41, 5_000);
     // The only checkpoint is the first one, and much is published behind it.
     let running = Running::start(&config);
     let since = Moment::now();

@@ -708,8 +708,9 @@ impl Worker {
             let checkpoint = copy.checkpoint.as_deref().map(|c| unframer.checkpoint(c));
             let Some(Ok(checkpoint)) = checkpoint else { return false };
             let said = Unframer::default().entry(&framed).map(|text| text.into_owned());
-            checkpoint.generation == self.plan.generation
-                && (low..=stable).contains(&copy.next)
+            let bounds = Bounds { low: NextOffset::new(low), high: NextOffset::new(stable) };
+            let next = NextOffset::new(copy.next);
+            self.core.settings().may_begin_with(&checkpoint, next, bounds)
                 && said.as_deref() == Ok(checkpoint.changelog.as_bytes())
         };
         let mut restorer = Restorer { at, next: 0, end: None, copy: Copy::default() };

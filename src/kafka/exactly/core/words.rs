@@ -1,7 +1,8 @@
 //! What a worker's decisions are told in, and what they tell.
 
 use super::super::pending::{Pending, SlotId};
-use crate::codec::checkpoint::{CHECKPOINT_KEY, IDENTITY_KEY};
+use super::super::slot::Bounds;
+use crate::codec::checkpoint::{CHECKPOINT_KEY, Checkpoint, IDENTITY_KEY};
 use crate::kafka::task::{OutRecord, TopicPartition};
 use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
@@ -47,6 +48,15 @@ pub struct Settings {
     pub in_flight_bytes: usize,
     /// The driver keeps local copies: [`Core::take_settled`](super::Core::take_settled).
     pub keeps_copies: bool,
+}
+
+impl Settings {
+    /// True if a local copy may be begun with: it ends with this checkpoint and holds what the changelog
+    /// of these bounds has below `next`. Whether it is of this changelog is told by the first record.
+    pub fn may_begin_with(&self, copy: &Checkpoint, next: NextOffset, changelog: Bounds) -> bool {
+        copy.generation == self.identity.generation
+            && (changelog.low..=changelog.high).contains(&next)
+    }
 }
 
 /// Where reading a partition starts.
