@@ -244,10 +244,11 @@ fn slip_in(
     ctx: &Context<'_>,
 ) -> Option<u64> {
     let event = &events[at];
-    let inside =
-        |s: &Session| s.tag == event.tag && s.facts.start < event.time && event.time < s.facts.end;
-    let session = sessions.iter_mut().find(|s| inside(s) && !ctx.passed(s.closes(ctx)))?;
     let next = events[at + 1..].iter().find(|e| e.tag == event.tag)?;
+    // Of one moment with the last it may be, as long as that stays the last.
+    let inside =
+        |s: &Session| s.tag == event.tag && s.facts.start < event.time && next.time <= s.facts.end;
+    let session = sessions.iter_mut().find(|s| inside(s) && !ctx.passed(s.closes(ctx)))?;
     let profile = ctx.profiles.get(event.profile);
     let held_together = event.tag != 0 || next.time.since(event.time) <= profile.gap;
     let is_plain = match session.facts.engaged {
