@@ -17,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const PACKED_MAX: usize = 256;
 /// Bytes that one event takes, but for rare ones.
 const ENTRY_USUAL: usize = 20;
+/// Events that there is room for more when the room is not enough.
+const GROW_BY: usize = 4;
 /// Room that is left alone when events are forgotten.
 const ROOM: usize = 48;
 
@@ -337,8 +339,8 @@ fn append(
     value: OwnValue,
 ) {
     if bytes.capacity() - bytes.len() < ENTRY_USUAL {
-        // Growing by little: with millions of events, doubling would show.
-        bytes.reserve_exact(ENTRY_USUAL + bytes.len() / 16);
+        // By some at once, but with millions of customers doubling would show.
+        bytes.reserve_exact(GROW_BY * ENTRY_USUAL + bytes.len() / 8);
     }
     let from = last.unwrap_or_else(|| {
         *before = event.time;

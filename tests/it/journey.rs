@@ -1,5 +1,6 @@
 //! The journey fold from outside: events as one line each, what it says as one line each.
 
+mod allocations;
 mod busy;
 
 use proptest::prelude::*;

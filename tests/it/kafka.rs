@@ -7,6 +7,7 @@ pub(crate) mod broker;
 
 mod faults;
 mod lost_ack;
+mod prompt;
 mod proxy;
 mod support;
 

@@ -18,7 +18,7 @@ use touchline::model::ids::{NextOffset, PartitionId};
 use touchline::model::time::Millis;
 
 /// Settings of a worker that copies exactly once, without state.
-fn exactly_once(settings: Settings) -> Settings {
+pub(super) fn exactly_once(settings: Settings) -> Settings {
     let identity = Identity { generation: 1, fold_version: 1, fingerprint: 0, input_partitions: 1 };
     Settings {
         assignment: Assignment::Group,
