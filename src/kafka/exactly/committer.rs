@@ -310,7 +310,10 @@ fn attempt(
     again(within, stopped, || {
         // The client would wait for them in steps of 100 ms.
         drain(producer, CALL);
-        producer.commit_transaction(CALL)
+        match producer.in_flight_count() {
+            0 => producer.commit_transaction(CALL),
+            _ => Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)),
+        }
     })
 }
 

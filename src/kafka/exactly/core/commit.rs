@@ -291,8 +291,8 @@ impl Core {
     /// Finds out whether the transaction of unknown outcome was committed: all of it was, or nothing.
     ///
     /// The number of the commit that the partition is at tells, if it is ours: a successor of our name
-    /// counts on from where we were. Beyond it, or if somebody else has committed, the partition is not ours any more and says nothing about the
-    /// others: the next one is asked.
+    /// counts on from where we were. Beyond it, or if somebody else has committed, the partition is
+    /// not ours any more and says nothing about the others: the next one is asked.
     pub(super) fn resolve(
         &mut self,
         at: &TopicPartition,
