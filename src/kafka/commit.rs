@@ -30,6 +30,9 @@ use std::time::Duration;
 /// Between two tries of a commit that is waited for.
 const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a full queue is waited for before it is tried again.
+const QUEUE_FULL: Duration = Duration::from_millis(20);
+
 /// Between two looks for acknowledgements.
 const SERVE_EVERY: Duration = Duration::from_millis(1);
 
@@ -183,20 +186,10 @@ impl AckedCommit {
     }
 
     fn send(&self, record: &OutRecord, step: usize) -> Result<(), Error> {
-        let mut refused = match self.producer.send(base_record(record, step)) {
-            Ok(()) => return Ok(()),
-            Err((error, _)) => error,
-        };
-        // The client's queue is full: let it empty itself.
-        while refused.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            serve(&self.producer, Duration::from_millis(20));
+        while !offer(&self.producer, record, step).map_err(|e| undelivered(record, &e))? {
             self.check()?;
-            refused = match self.producer.send(base_record(record, step)) {
-                Ok(()) => return Ok(()),
-                Err((error, _)) => error,
-            };
         }
-        Err(Error::Delivery { topic: record.topic.to_string(), reason: refused.to_string() })
+        Ok(())
     }
 
     fn commit(&mut self, consumer: &BatchConsumer, mode: CommitMode) -> Result<(), KafkaError> {
@@ -213,8 +206,30 @@ impl AckedCommit {
     }
 }
 
+/// Hands a record to the client; `step` comes back with its acknowledgement. False if its queue is
+/// full: some of it has been waited for, and the record is to be offered again.
+pub(super) fn offer<C: ProducerContext<DeliveryOpaque = usize>>(
+    producer: &BaseProducer<C>,
+    record: &OutRecord,
+    step: usize,
+) -> Result<bool, KafkaError> {
+    match producer.send(base_record(record, step)) {
+        Ok(()) => Ok(true),
+        Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+            serve(producer, QUEUE_FULL);
+            Ok(false)
+        }
+        Err((error, _)) => Err(error),
+    }
+}
+
+/// The client takes a record on no account.
+pub(super) fn undelivered(record: &OutRecord, error: &KafkaError) -> Error {
+    Error::Delivery { topic: record.topic.to_string(), reason: error.to_string() }
+}
+
 /// The client's form of a record; `step` comes back with its acknowledgement.
-pub(super) fn base_record(record: &OutRecord, step: usize) -> BaseRecord<'_, [u8], [u8], usize> {
+fn base_record(record: &OutRecord, step: usize) -> BaseRecord<'_, [u8], [u8], usize> {
     let mut base = BaseRecord::with_opaque_to(&record.topic, step);
     base.key = record.key.as_deref();
     base.payload = record.value.as_deref();

@@ -359,7 +359,7 @@ fn prepare_exactly(
         exactly::core::Settings {
             role: settings.role,
             committer: id.as_str().into(),
-            nonce: RandomState::new().hash_one(&id),
+            run: RandomState::new().hash_one(&id),
             changelog: exactly.changelog.as_deref().map(Into::into),
             inputs: exactly.inputs.as_deref().map(Into::into),
             identity: exactly.identity.clone(),

@@ -5,14 +5,14 @@
 //! call fail. It is idempotent, and waits for all in-sync replicas, as the workers do.
 
 use super::client::{Connection, property_error};
-use super::commit::{base_record, serve};
+use super::commit::{offer, serve, undelivered};
 use super::error::Error;
 use super::task::OutRecord;
 use crate::clock::Moment;
 use crate::model::time::Millis;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use std::sync::Mutex;
@@ -101,17 +101,10 @@ impl Writer {
             self.check()?;
         }
         self.account().bytes.fetch_add(record.len() as u64, Ordering::SeqCst);
-        loop {
-            let Err((error, _)) = self.producer.send(base_record(record, 0)) else {
-                return Ok(());
-            };
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                let topic = record.topic.to_string();
-                return Err(Error::Delivery { topic, reason: error.to_string() });
-            }
-            serve(&self.producer, WAIT);
+        while !offer(&self.producer, record, 0).map_err(|e| undelivered(record, &e))? {
             self.check()?;
         }
+        Ok(())
     }
 
     /// Waits until everything sent is acknowledged; returns how many records that are in all.

@@ -17,7 +17,7 @@ use crate::codec::checkpoint::CHECKPOINT_KEY;
 use crate::kafka::client::{
     ASK_TIMEOUT, Connection, TRANSACTION_TIMEOUT, property_error, set_transaction_timeout,
 };
-use crate::kafka::commit::{base_record, drain, serve};
+use crate::kafka::commit::{drain, offer};
 use crate::kafka::error::Error;
 use crate::kafka::health::Monitor;
 use crate::kafka::task::OutRecord;
@@ -38,7 +38,6 @@ use std::time::Duration;
 const CALL: Duration = Duration::from_secs(5);
 /// One call to abort, which waits for reports that are served between calls.
 const ABORT: Duration = Duration::from_millis(100);
-const POLL: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(20);
 /// So long after the time-out of a transaction its coordinator has decided.
 const DECIDED_AFTER: Duration = Duration::from_secs(5);
@@ -353,15 +352,8 @@ fn refused(error: KafkaError) -> Refused {
 fn send(producer: &BaseProducer<Reports>, record: &OutRecord) -> Result<(), KafkaError> {
     let is_checkpoint = record.key.as_deref() == Some(CHECKPOINT_KEY);
     let kind = if is_checkpoint { CHECKPOINT } else { OTHER };
-    loop {
-        match producer.send(base_record(record, kind)) {
-            Ok(()) => return Ok(()),
-            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                serve(producer, POLL);
-            }
-            Err((error, _)) => return Err(error),
-        }
-    }
+    while !offer(producer, record, kind)? {}
+    Ok(())
 }
 
 fn abort(producer: &BaseProducer<Reports>, stopped: &AtomicBool) -> Result<(), KafkaError> {

@@ -233,7 +233,7 @@ impl Slot {
             side_input: self.task.side_inputs(),
             part: self.part,
             watermark: self.task.progress().watermark,
-            run: settings.nonce,
+            run: settings.run,
             committer: settings.committer.clone(),
         }
     }

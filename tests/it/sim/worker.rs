@@ -282,7 +282,7 @@ impl Worker {
         let settings = Settings {
             role: ["visits", "totals"][plan.stage],
             committer: plan.txn_id.as_str().into(),
-            nonce: env.time.unsigned_abs(),
+            run: env.time.unsigned_abs(),
             changelog: Some(changelog(plan.stage)),
             inputs: Some(inputs(plan.stage)),
             identity: Identity {

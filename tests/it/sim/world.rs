@@ -28,6 +28,8 @@ const CHAOS_UNTIL: i64 = 16_000;
 const DAMAGE_UNTIL: i64 = 40_000;
 /// Nothing may take longer than this once faults are over.
 const PATIENCE: i64 = 40_000;
+/// How often all may have to come back to leave as they should.
+const LEAVES_MOST: usize = 5;
 const KEYS: usize = 14;
 /// Seeds from here on run the tasks of the product itself.
 pub(crate) const REAL_FROM: u64 = 1_000_000;
@@ -317,7 +319,7 @@ impl World {
 
     /// All stop as they should; who had to go without a last commit comes back and stops again.
     fn leave(&mut self, stage: usize) -> Result<(), String> {
-        loop {
+        for _ in 0..LEAVES_MOST {
             let before = self.env.cover.get(NO_LAST_COMMIT).copied();
             for seat in self.seats.iter_mut().filter(|seat| seat.plan.stage == stage) {
                 seat.back_at = i64::MAX;
@@ -334,6 +336,7 @@ impl World {
             self.wake(stage);
             self.wait("those who are back stand as before", |world| world.is_settled(stage))?;
         }
+        Err(format!("blocked: {LEAVES_MOST} times somebody had to leave without a last commit"))
     }
 
     fn wait(&mut self, what: &str, is_done: impl Fn(&World) -> bool) -> Result<(), String> {

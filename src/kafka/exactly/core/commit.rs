@@ -153,7 +153,7 @@ impl Core {
     /// Appends a checkpoint of a partition at its position to what waits.
     pub(super) fn take_checkpoint(&mut self, place: usize, now: Millis) {
         let Some(changelog) = self.settings.changelog.clone() else { return };
-        let Settings { identity, committer, nonce, .. } = &self.settings;
+        let Settings { identity, committer, run, .. } = &self.settings;
         let slot = &mut self.slots[place];
         let Some(next) = slot.next else { return };
         let progress = slot.task.progress();
@@ -170,7 +170,7 @@ impl Core {
         }
         let first = slot.checkpoint == 1;
         if first {
-            let who = format!("{nonce} {committer} {} {}", slot.at, now.as_ms());
+            let who = format!("{run} {committer} {} {}", slot.at, now.as_ms());
             slot.found.changelog = format_compact!("{:016x}", xxh3_64(who.as_bytes()));
         }
         let old = slot.published.filter(|_| Mutation::TwoPositions.is_on());
@@ -321,8 +321,8 @@ impl Core {
         };
         let metadata = committed.metadata.as_ref();
         let reached = metadata.map_or(0, |m| m.commit);
-        let Settings { committer, nonce, .. } = &self.settings;
-        let is_ours = metadata.is_some_and(|m| m.committer == *committer && m.run == *nonce);
+        let Settings { committer, run, .. } = &self.settings;
+        let is_ours = metadata.is_some_and(|m| m.committer == *committer && m.run == *run);
         if reached == commit && is_ours {
             self.acknowledge();
         } else if reached < commit {

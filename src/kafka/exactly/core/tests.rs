@@ -34,12 +34,12 @@ impl TaskFactory for Echoes {
 
 /// A worker with one partition, whose first commit has an unknown outcome, and what it wanted to
 /// commit.
-fn in_doubt(nonce: u64) -> (Core, TopicPartition, Committed) {
+fn in_doubt(run: u64) -> (Core, TopicPartition, Committed) {
     let identity = Identity { generation: 1, fold_version: 1, fingerprint: 1, input_partitions: 1 };
     let settings = Settings {
         role: "echo",
         committer: "echo-0".into(),
-        nonce,
+        run,
         changelog: None,
         inputs: None,
         identity,

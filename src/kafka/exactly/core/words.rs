@@ -31,7 +31,7 @@ pub struct Settings {
     pub committer: CompactString,
     /// A number that no other run of a worker has, whatever its name: its commits say it, and names
     /// of new changelogs follow from it.
-    pub nonce: u64,
+    pub run: u64,
     /// Topic that keeps the state; `None` for tasks without any.
     pub changelog: Option<Arc<str>>,
     /// Topic that tells which side inputs were taken; `None` for tasks that take none.
