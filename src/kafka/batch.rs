@@ -10,9 +10,14 @@
 //!
 //! - Never consume from the client's main queue: it would undo every rebalance.
 //! - `rd_kafka_consume_batch_queue` takes an end-of-partition event for a record and moves the client's
-//!   position one too far. Every cooperative rebalance pauses the partitions that stay and resumes them
-//!   at that position: a record is lost, or the partition fails for being out of range. Taking messages
-//!   one by one from the queue does not; it costs a lock per record.
+//!   position one too far (librdkafka #4844). Every cooperative rebalance pauses the partitions that
+//!   stay and resumes them at that position: a record would be lost, or the partition fail for being
+//!   out of range. So it is noted whose last event was no record, and those are set back before a
+//!   rebalance is answered, which is when the client resumes them.
+//! - It waits for a full batch until its time is up, however much has come: the first message is
+//!   waited for alone.
+//! - A partition may be paused while a batch is being taken: what was taken then comes once more.
+//!   Whoever folds passes over offsets that it has seen.
 //! - One `poll` serves one event, and returns nothing whether it did or not.
 //! - While the client closes it may serve one more rebalance: by then the private queue is gone, and
 //!   the answer must be given at once, or closing hangs.
@@ -32,7 +37,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,14 +62,23 @@ pub(super) enum Event<'a> {
 }
 
 impl Event<'_> {
-    fn is_of(&self, at: &TopicPartition) -> bool {
-        let (topic, partition) = match self {
+    fn place(&self) -> (&str, PartitionId) {
+        match self {
             Event::Record(record) => (record.topic, record.partition),
             Event::End { topic, partition, .. } | Event::Failed { topic, partition, .. } => {
-                (*topic, *partition)
+                (topic, *partition)
             }
-        };
+        }
+    }
+
+    fn is_of(&self, at: &TopicPartition) -> bool {
+        let (topic, partition) = self.place();
         partition == at.partition && *topic == *at.topic
+    }
+
+    fn at(&self) -> TopicPartition {
+        let (topic, partition) = self.place();
+        TopicPartition::new(topic, partition)
     }
 }
 
@@ -167,6 +181,10 @@ pub(super) struct BatchConsumer {
     /// Messages in the buffer that have been handed out, and destroyed.
     passed: usize,
     filled: usize,
+    /// Names of the topics read: a record's is one of them, found sooner than it is decoded.
+    topics: Vec<Box<str>>,
+    /// Partitions whose last event was no record, and where to go on in them: the client is one too far.
+    ahead: Vec<(TopicPartition, NextOffset)>,
     served: Option<Moment>,
 }
 
@@ -196,6 +214,8 @@ impl BatchConsumer {
             buffer,
             passed: 0,
             filled: 0,
+            topics: Vec::new(),
+            ahead: Vec::new(),
             served: None,
         })
     }
@@ -206,7 +226,8 @@ impl BatchConsumer {
     }
 
     /// Sets the client to another offset of a partition; what it has fetched of it is dropped.
-    pub(super) fn seek(&self, at: &TopicPartition, offset: KafkaOffset) -> KafkaResult<()> {
+    pub(super) fn seek(&mut self, at: &TopicPartition, offset: KafkaOffset) -> KafkaResult<()> {
+        self.ahead.retain(|(ahead, _)| ahead != at);
         self.consumer.seek(&at.topic, at.partition.get(), offset, SEEK_WITHIN)
     }
 
@@ -221,9 +242,12 @@ impl BatchConsumer {
     }
 
     /// Makes the client deliver these partitions to the private queue.
-    fn forward(&self, list: &TopicPartitionList) {
+    fn forward(&mut self, list: &TopicPartitionList) {
         let client = self.consumer.client().native_ptr();
         for element in list.elements() {
+            if !self.topics.iter().any(|name| **name == *element.topic()) {
+                self.topics.push(element.topic().into());
+            }
             let topic = CString::new(element.topic()).expect("topic names have no NUL");
             // SAFETY: client and private queue are alive; the reference that get_partition takes is
             // given back.
@@ -237,13 +261,14 @@ impl BatchConsumer {
     }
 
     /// Reads exactly these partitions from the offsets given, without being assigned by the group.
-    pub(super) fn assign_fixed(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+    pub(super) fn assign_fixed(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
         self.forward(list);
         self.consumer.assign(list)
     }
 
     /// Answers an assignment of the group: reads these, too, from the offsets given.
-    pub(super) fn assign(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+    pub(super) fn assign(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
+        self.set_back()?;
         self.forward(list);
         match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(list),
@@ -252,8 +277,55 @@ impl BatchConsumer {
     }
 
     /// Answers a revocation.
-    pub(super) fn unassign(&self, list: &TopicPartitionList) -> KafkaResult<()> {
+    pub(super) fn unassign(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
+        let gone =
+            |at: &TopicPartition| list.find_partition(&at.topic, at.partition.get()).is_some();
+        self.ahead.retain(|(at, _)| !gone(at));
+        self.set_back()?;
         release(&self.consumer, list)
+    }
+
+    /// Sets the client back to where the next record is, where it went one too far.
+    fn set_back(&mut self) -> KafkaResult<()> {
+        let ahead = std::mem::take(&mut self.ahead);
+        if !matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            // All partitions go, or come anew with their offsets.
+            return Ok(());
+        }
+        for (at, next) in ahead {
+            match self.seek(&at, KafkaOffset::Offset(next.get())) {
+                // It is not read any more.
+                Err(KafkaError::Seek(_)) if !self.is_assigned(&at)? => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_assigned(&self, at: &TopicPartition) -> KafkaResult<bool> {
+        let assignment = self.consumer.assignment()?;
+        Ok(assignment.find_partition(&at.topic, at.partition.get()).is_some())
+    }
+
+    /// Notes whose position a batch that was just taken leaves one too far.
+    fn note_ends(&mut self, taken: Range<usize>) {
+        for message in &self.buffer[taken] {
+            // SAFETY: what has been taken and not been passed is alive.
+            let message = unsafe { &**message };
+            let is_record = message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if is_record && self.ahead.is_empty() {
+                continue;
+            }
+            // SAFETY: as above; it is looked at here only.
+            let event = unsafe { view(message, &self.topics) };
+            let known = self.ahead.iter().position(|(at, _)| event.is_of(at));
+            if let Some(known) = known {
+                self.ahead.swap_remove(known);
+            }
+            if !is_record && message.offset >= 0 {
+                self.ahead.push((event.at(), NextOffset::new(message.offset)));
+            }
+        }
     }
 
     /// Name of this consumer as a member of its group; `None` while it is none. Who falls out of the
@@ -336,7 +408,7 @@ impl BatchConsumer {
     pub(super) fn drain_while(&mut self, mut f: impl FnMut(Event<'_>) -> ControlFlow<()>) {
         while let Some(message) = self.buffer[..self.filled].get(self.passed) {
             // SAFETY: the message is ours, and alive until it is destroyed below.
-            if f(unsafe { view(&**message) }).is_break() {
+            if f(unsafe { view(&**message, &self.topics) }).is_break() {
                 return;
             }
             // SAFETY: it has been passed, so that nobody looks at it again.
@@ -358,7 +430,7 @@ impl BatchConsumer {
             let message = self.buffer[place];
             // SAFETY: what has not been passed is alive, and destroyed at most once.
             unsafe {
-                if view(&*message).is_of(at) {
+                if view(&*message, &self.topics).is_of(at) {
                     ffi::rd_kafka_message_destroy(message);
                     continue;
                 }
@@ -370,16 +442,21 @@ impl BatchConsumer {
 
     fn fill(&mut self, wait: Duration) -> usize {
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        for at in 0..self.buffer.len() {
-            let millis = if at == 0 { millis } else { 0 };
-            // SAFETY: the queue is alive; the message returned is ours to destroy.
-            let message = unsafe { ffi::rd_kafka_consume_queue(self.queue.0, millis) };
-            if message.is_null() {
-                return at;
-            }
-            self.buffer[at] = message;
+        // SAFETY: the queue is alive; the message returned is ours to destroy.
+        let first = unsafe { ffi::rd_kafka_consume_queue(self.queue.0, millis) };
+        if first.is_null() {
+            return 0;
         }
-        self.buffer.len()
+        self.buffer[0] = first;
+        let rest = &mut self.buffer[1..];
+        // SAFETY: the queue is alive; the client writes so many messages at most, which are then ours
+        // to destroy. Nobody else reads from this client: see `Queue`.
+        let taken = unsafe {
+            ffi::rd_kafka_consume_batch_queue(self.queue.0, 0, rest.as_mut_ptr(), rest.len())
+        };
+        let filled = 1 + usize::try_from(taken).unwrap_or(0);
+        self.note_ends(0..filled);
+        filled
     }
 
     /// Log end of a partition as the last fetch told, without asking anybody.
@@ -408,7 +485,7 @@ impl Drop for BatchConsumer {
         // Rebalances that nobody will answer any more keep the client from closing.
         for change in self.take_changes() {
             if let Change::Revoke { partitions, .. } = change
-                && let Err(error) = self.unassign(&list_of(&partitions))
+                && let Err(error) = release(&self.consumer, &list_of(&partitions))
             {
                 tracing::debug!(%error, "unassignment while closing failed");
             }
@@ -419,15 +496,20 @@ impl Drop for BatchConsumer {
     }
 }
 
+/// The event that a message is; its topic is among those known, or not.
+///
 /// # Safety
 /// The message must live as long as what is returned.
-unsafe fn view(message: &ffi::rd_kafka_message_t) -> Event<'_> {
+unsafe fn view<'a>(message: &'a ffi::rd_kafka_message_t, topics: &'a [Box<str>]) -> Event<'a> {
     let topic = if message.rkt.is_null() {
         ""
     } else {
         // SAFETY: the message holds a reference to its topic, whose name ends with NUL.
         let name = unsafe { CStr::from_ptr(ffi::rd_kafka_topic_name(message.rkt)) };
-        name.to_str().unwrap_or("")
+        match topics.iter().find(|known| known.as_bytes() == name.to_bytes()) {
+            Some(known) => known,
+            None => name.to_str().unwrap_or(""),
+        }
     };
     let partition = PartitionId::new(message.partition);
     match message.err {

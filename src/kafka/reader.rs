@@ -147,7 +147,7 @@ fn consumer(
     let mut config = connection.consumer(name);
     config.set("queued.max.messages.kbytes", PREFETCH_KIB);
     config.set("statistics.interval.ms", "5000");
-    let consumer =
+    let mut consumer =
         BatchConsumer::new(&config, RECORDS_PER_POLL, monitor).map_err(|e| property_error(&e))?;
     let assigning = |e| Error::broker("assigning partitions", e);
     let mut list = TopicPartitionList::new();

@@ -224,7 +224,7 @@ impl Slot {
 
     /// Stops reading while the task waits, and reads on from `next` when it is time to try again.
     /// True if the slot goes on.
-    pub(super) fn retry(&mut self, consumer: &BatchConsumer) -> Result<bool, Error> {
+    pub(super) fn retry(&mut self, consumer: &mut BatchConsumer) -> Result<bool, Error> {
         let State::Waiting { paused } = self.state else { return Ok(false) };
         if !paused {
             self.paused(consumer.pause(&self.at))?;

@@ -237,7 +237,7 @@ impl<C: CommitStep> Worker<C> {
 
     fn retry(&mut self) -> Result<(), Error> {
         for slot in &mut self.slots {
-            if slot.retry(&self.consumer)? {
+            if slot.retry(&mut self.consumer)? {
                 self.around.monitor.goes_on(&slot.at);
             }
         }

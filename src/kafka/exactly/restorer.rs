@@ -190,7 +190,7 @@ impl Restorer {
         for (name, value) in IN_BULK {
             config.set(name, value);
         }
-        let consumer = BatchConsumer::new(&config, records, monitor.clone())
+        let mut consumer = BatchConsumer::new(&config, records, monitor.clone())
             .map_err(|e| property_error(&e))?;
         // The client that reads asks, too: another would have to connect first.
         let named = || partitions.iter().map(|at| (&**changelog, at.partition));
