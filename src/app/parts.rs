@@ -10,9 +10,6 @@ use crate::rollup::alerts::Alerts;
 use crate::rollup::{self, Rollup, WindowSpec};
 use std::sync::Arc;
 
-/// Events in a session's published path.
-const PATH_MAX: usize = 64;
-
 /// What the folds are made from.
 #[derive(Clone)]
 pub struct Parts {
@@ -86,6 +83,7 @@ fn journey_settings(settings: &Settings, rollup_partitions: i32) -> journey::Set
         t_merge: settings.checkout.t_merge,
         max_checkout_age: settings.checkout.max_checkout_age,
         max_recovery: settings.checkout.max_recovery,
+        transitions: settings.checkout.transitions.clone(),
         channel_t_checkout: channels
             .iter()
             .filter_map(|(name, c)| Some((name.clone(), c.t_checkout?)))
@@ -98,7 +96,7 @@ fn journey_settings(settings: &Settings, rollup_partitions: i32) -> journey::Set
         value_of_events: settings.figures.value_of == ValueOf::Events,
         dimension_sets: settings.figures.dimensions.clone(),
         dimension_cap: settings.figures.dimension_cap,
-        path_max: PATH_MAX,
+        path_max: settings.sessions.path,
         taxonomy: Arc::new(settings.taxonomy.clone()),
     }
 }

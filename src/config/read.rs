@@ -8,7 +8,7 @@ use super::table::topic_key;
 use super::units::{self, Start};
 use super::view::View;
 use crate::model::dimension::Dimension;
-use crate::model::record::Severity;
+use crate::model::record::{Severity, Transition};
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use crate::rollup::alerts::Bound;
@@ -107,6 +107,7 @@ pub(super) fn sessions(root: View<'_>) -> SessionSettings {
             Some("source") => SessionBy::Source,
             _ => SessionBy::Gap,
         },
+        path: view.get("path").integer(),
     }
 }
 
@@ -117,6 +118,7 @@ pub(super) fn checkout(root: View<'_>) -> CheckoutSettings {
         t_cart: v.get("t_cart").valid_duration(),
     };
     let channels = view.get("channels").entries();
+    let transitions = view.get("transitions").texts();
     CheckoutSettings {
         t_checkout: view.get("t_checkout").duration(),
         carts: view.get("carts").bool(),
@@ -126,6 +128,7 @@ pub(super) fn checkout(root: View<'_>) -> CheckoutSettings {
         max_checkout_age: view.get("max_checkout_age").duration(),
         max_recovery: view.get("max_recovery").duration(),
         channels: channels.map(|(e, v)| (e.key.as_str().into(), channel(v))).collect(),
+        transitions: transitions.iter().filter_map(|t| Transition::by_name(t)).collect(),
     }
 }
 

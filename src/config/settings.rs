@@ -3,13 +3,13 @@
 use super::mapping::MappingFile;
 use super::units::Start;
 use crate::model::dimension::Dimension;
-use crate::model::record::Severity;
+use crate::model::record::{Severity, Transition};
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use crate::model::topic::Topic;
 use crate::rollup::alerts::Bound;
 use compact_str::CompactString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Everything that a configuration says.
@@ -263,6 +263,8 @@ pub struct SessionSettings {
     pub channel_gaps: BTreeMap<CompactString, Millis>,
     /// What decides.
     pub by: SessionBy,
+    /// Steps in a session's published path at most.
+    pub path: usize,
 }
 
 /// Section `checkout`.
@@ -277,6 +279,7 @@ pub struct CheckoutSettings {
     pub max_checkout_age: Millis,
     pub max_recovery: Millis,
     pub channels: BTreeMap<CompactString, ChannelCheckout>,
+    pub transitions: BTreeSet<Transition>,
 }
 
 /// Other times of one channel; `None`: as everywhere.

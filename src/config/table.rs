@@ -6,6 +6,7 @@ use super::shape::Shape::{
 };
 use super::shape::{Key, Shape, Variant, key, optional};
 use crate::model::dimension::Dimension;
+use crate::model::record::Transition;
 use crate::model::topic::Topic;
 
 /// The whole file.
@@ -124,6 +125,7 @@ const SESSIONS: &[Key] = &[
     key("gap", POSITIVE, "Quiet after which a session has ended."),
     key("channel_gaps", Table(&POSITIVE), "Other gaps by channel."),
     key("by", Choice(&["gap", "source"]), "By the gap, or by the source's own session ids."),
+    key("path", Integer { min: 0, max: 64 }, "Steps of its path in a session's record."),
 ];
 
 const CHECKOUT: &[Key] = &[
@@ -135,7 +137,18 @@ const CHECKOUT: &[Key] = &[
     key("max_checkout_age", POSITIVE, "From its start, after which a checkout expires."),
     key("max_recovery", ANY_LENGTH, "From its deadline, how long one can be recovered."),
     key("channels", Table(&Object(CHECKOUT_CHANNEL)), "Other times by channel."),
+    key("transitions", List(&Choice(&TRANSITIONS)), "Transitions that have a record."),
 ];
+
+const TRANSITIONS: [&str; Transition::ALL.len()] = {
+    let mut names = [""; Transition::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Transition::ALL[at].name();
+        at += 1;
+    }
+    names
+};
 
 const CHECKOUT_CHANNEL: &[Key] = &[
     optional("t_checkout", POSITIVE, "Quiet after which a checkout is abandoned."),

@@ -2,6 +2,7 @@
 
 use crate::model::dimension::Dimension;
 use crate::model::ids::PartitionId;
+use crate::model::record::Transition;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use compact_str::CompactString;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub max_checkout_age: Millis,
     /// How long after its deadline an abandoned checkout can be recovered.
     pub max_recovery: Millis,
+    /// Transitions of checkouts and carts that are published. All are followed and counted.
+    pub transitions: BTreeSet<Transition>,
     /// `t_checkout` where the last activity is of this channel.
     pub channel_t_checkout: BTreeMap<CompactString, Millis>,
     /// Event time for which ids are remembered.
@@ -114,6 +117,7 @@ impl Settings {
             t_merge: Millis::from_hours(24),
             max_checkout_age: Millis::from_hours(48),
             max_recovery: Millis::from_hours(7 * 24),
+            transitions: Transition::ALL.into(),
             channel_t_checkout: BTreeMap::new(),
             dedup_window: Millis::from_hours(1),
             dedup_ids: 64,

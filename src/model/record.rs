@@ -86,6 +86,37 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// All, in the order in which they can come.
+    pub const ALL: [Transition; 8] = [
+        Transition::Started,
+        Transition::Step,
+        Transition::PaymentFailed,
+        Transition::Completed,
+        Transition::Abandoned,
+        Transition::Recovered,
+        Transition::Retracted,
+        Transition::Expired,
+    ];
+
+    /// The word for it in records and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transition::Started => "started",
+            Transition::Step => "step",
+            Transition::PaymentFailed => "payment_failed",
+            Transition::Completed => "completed",
+            Transition::Abandoned => "abandoned",
+            Transition::Recovered => "recovered",
+            Transition::Retracted => "retracted",
+            Transition::Expired => "expired",
+        }
+    }
+
+    /// The transition of that name.
+    pub fn by_name(name: &str) -> Option<Transition> {
+        Transition::ALL.into_iter().find(|transition| transition.name() == name)
+    }
+
     /// True for what ends a checkout or a cart, as long as nothing takes it back.
     pub fn is_outcome(self) -> bool {
         use Transition::{Abandoned, Completed, Expired, Recovered};

@@ -277,6 +277,46 @@ fn a_channel_may_have_its_own_pause() {
 }
 
 #[test]
+fn what_is_not_to_be_published_is_counted_all_the_same() {
+    use touchline::model::record::Transition::{Abandoned, Completed};
+    let lines = [
+        "0 checkout.start checkout=k",
+        "10 checkout.step checkout=k",
+        "50 checkout.start checkout=l",
+        "55 checkout.complete checkout=l value=700 cur=EUR",
+    ];
+    let sums = "s2 c1 a1 r0 e0 u1 o1 700EUR";
+    check(&lines, &["started@0 step@10 abandoned@40", "started@50 completed@55"], sums);
+    let some = Settings { transitions: [Abandoned].into(), ..settings() };
+    check_with(some, &lines, &["abandoned@40"], sums);
+    let some = Settings { transitions: [Completed, Abandoned].into(), ..settings() };
+    check_with(some, &lines, &["abandoned@40", "completed@55"], sums);
+    check_with(Settings { transitions: [].into(), ..settings() }, &lines, &[], sums);
+    // What was observed does not depend on it either.
+    let observed = |settings| {
+        let out = fold_lines(settings, &lines);
+        let told = out.into_iter().filter(|o| matches!(o, Output::Observation(_)));
+        told.collect::<Vec<_>>()
+    };
+    let none = Settings { transitions: [].into(), ..settings() };
+    assert_eq!(observed(none), observed(settings()));
+}
+
+#[test]
+fn a_path_is_as_long_as_asked_for() {
+    let lines = ["0 page.view", "1 product.view", "2 checkout.start"];
+    for (path_max, expected) in [(0, 0), (2, 2), (3, 3), (64, 3)] {
+        let out = fold_lines(Settings { path_max, ..settings() }, &lines);
+        let said = sessions(&out);
+        assert!(!said.is_empty());
+        for session in said {
+            assert_eq!((session.path.len(), session.events), (expected, 3));
+            assert_eq!(session.path_truncated, expected < 3);
+        }
+    }
+}
+
+#[test]
 fn value_zero_is_not_abandonable() {
     check(&["0 checkout.start value=0"], &["started@0 expired@2880"], "s1 c0 a0 r0 e1 u0 o0");
     // The latest known value decides; null is unknown.

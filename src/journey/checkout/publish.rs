@@ -317,14 +317,18 @@ impl Teller<'_> {
         ctx: &mut Context<'_>,
     ) {
         let instance = self.instance;
-        let face = instance.face_at(self.events, entry.at, entry.event);
         let channel = ctx.profiles.get(self.profile(entry)).channel.clone();
+        ctx.counts.checkout(published.kind, &channel, entry.transition);
+        if !ctx.settings.transitions.contains(&entry.transition) {
+            return;
+        }
         let tenant = ctx.profiles.tenant(self.who.tenant).clone();
         let word = match published.kind {
             CheckoutKind::Checkout => "checkout",
             CheckoutKind::Cart => "cart",
         };
         let name = |anchor| name_of(word, &tenant, &self.who.customer, anchor);
+        let face = instance.face_at(self.events, entry.at, entry.event);
         let currency = face.currency.map(|id| CompactString::from(ctx.profiles.currency(id)));
         let record = CheckoutRecord {
             schema_version: SCHEMA_VERSION,
@@ -339,7 +343,7 @@ impl Teller<'_> {
             last_activity: self.last_activity(entry.at),
             step: face.step,
             step_name: face.text(Detail::StepName),
-            channel: channel.clone(),
+            channel,
             value: face.value,
             currency,
             payment_method: face.text(Detail::PaymentMethod),
@@ -353,7 +357,6 @@ impl Teller<'_> {
             tenant,
         };
         published.revision += 1;
-        ctx.counts.checkout(record.kind, &channel, record.transition);
         ctx.say(Fact::Checkout(Box::new(record)));
     }
 }
