@@ -9,11 +9,12 @@ pub use super::encode::{
     canonical_key, encode_avro, encode_control_avro, encode_control_json, encode_json,
 };
 pub use super::json::hot::{JsonScratch, MAX_JSON_BYTES, decode_json};
-pub use super::slots::Decoded;
+pub use super::slots::{Decoded, Filled, Needs};
 pub use super::validate::{MAX_AMOUNT, MAX_ID_BYTES};
 
 use super::tree::Tree;
 use super::{fields, json, validate, wire};
+use crate::model::control::Control;
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::touchpoint::{Origin, Touchpoint};
 use hashbrown::HashMap;
@@ -43,6 +44,7 @@ enum Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Schemas {
     by_id: HashMap<u32, Entry>,
+    needs: Needs,
 }
 
 impl Schemas {
@@ -51,12 +53,17 @@ impl Schemas {
         Schemas::default()
     }
 
+    /// An empty cache for a reader that wants these fields only.
+    pub fn reading(needs: Needs) -> Schemas {
+        Schemas { needs, ..Schemas::default() }
+    }
+
     /// Compiles and keeps the schema of `id`.
     ///
     /// An error (it is no Avro schema) is kept, too, so that nobody asks again. A schema that is
     /// fine but is not a touchpoint's is no error here; [`decode_avro`] says `IncompatibleSchema`.
     pub fn insert(&mut self, id: u32, avsc: &str) -> Result<(), Reject> {
-        match Plan::compile(avsc) {
+        match Plan::compile_for(avsc, self.needs) {
             Ok(plan) => {
                 self.by_id.insert(id, Entry::Known(Arc::new(plan)));
                 Ok(())
@@ -80,6 +87,7 @@ impl Schemas {
     }
 
     /// What is known of `id`.
+    #[inline]
     pub fn get(&self, id: u32) -> Lookup<'_> {
         match self.by_id.get(&id) {
             Some(Entry::Known(plan)) => Lookup::Known(plan),
@@ -96,6 +104,7 @@ impl Schemas {
     }
 
     /// Splits the wire format and finds the plan.
+    #[inline]
     fn plan<'a>(&'a self, payload: &'a [u8]) -> Result<(&'a Plan, &'a [u8]), DecodeError> {
         let (id, body) = wire::split(payload)?;
         match self.get(id) {
@@ -127,8 +136,22 @@ pub fn decode_avro<'a>(
     schemas: &'a Schemas,
     payload: &'a [u8],
 ) -> Result<Decoded<'a>, DecodeError> {
+    let mut filled = Filled::new();
+    Ok(match decode_avro_into(schemas, payload, &mut filled)? {
+        Some(control) => Decoded::Control(control),
+        None => filled.decoded(),
+    })
+}
+
+/// The same, in place: fills in a touchpoint, or returns a control record.
+#[inline]
+pub fn decode_avro_into<'a>(
+    schemas: &'a Schemas,
+    payload: &'a [u8],
+    filled: &mut Filled<'a>,
+) -> Result<Option<Control>, DecodeError> {
     let (plan, body) = schemas.plan(payload)?;
-    Ok(plan.decode(body)?)
+    Ok(plan.decode(body, filled)?)
 }
 
 /// Decodes a framed Avro record of any schema, for mappings.

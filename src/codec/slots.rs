@@ -1,6 +1,8 @@
 //! The fields that `journey` reads, as slots that a decoder fills in any order.
 
+use super::validate::MAX_ID_BYTES;
 use crate::model::control::Control;
+use crate::model::dimension::Dimension;
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::time::EventTime;
 use crate::model::touchpoint::{OriginRef, TouchpointRef};
@@ -110,6 +112,47 @@ impl Slot {
         }
     }
 
+    /// Where the value of a dimension comes from, if it is a text of the touchpoint's own and not read
+    /// anyway.
+    const fn of_dimension(dimension: Dimension) -> Option<Slot> {
+        Some(match dimension {
+            Dimension::AccountType => Slot::AccountType,
+            Dimension::ChannelGroup => Slot::ChannelGroup,
+            Dimension::ContentVersion => Slot::ContentVersion,
+            Dimension::Country => Slot::Country,
+            Dimension::Department => Slot::Department,
+            Dimension::Device => Slot::DeviceId,
+            Dimension::HandledBy => Slot::HandledBy,
+            Dimension::Message => Slot::MessageId,
+            Dimension::PaymentMethod => Slot::PaymentMethod,
+            Dimension::Region => Slot::Region,
+            Dimension::ShippingMethod => Slot::ShippingMethod,
+            Dimension::Store => Slot::StoreId,
+            // Campaigns are nested, and read wherever they are.
+            Dimension::Campaign | Dimension::Channel | Dimension::Stage | Dimension::Touchpoint => {
+                return None;
+            }
+        })
+    }
+
+    /// True for ids, whose length is bounded.
+    pub(crate) const fn is_id(self) -> bool {
+        matches!(
+            self,
+            Slot::Id
+                | Slot::Source
+                | Slot::CustomerId
+                | Slot::AnonymousId
+                | Slot::DeviceId
+                | Slot::SessionId
+                | Slot::CheckoutId
+                | Slot::OrderId
+                | Slot::CartId
+                | Slot::MessageId
+                | Slot::StoreId
+        )
+    }
+
     /// A field of `campaign`.
     pub(crate) fn of_campaign(name: &str) -> Option<Slot> {
         match name {
@@ -136,26 +179,103 @@ impl Slot {
     }
 }
 
+/// Which texts a reader wants. The others are passed over: of ids the length is checked, and that they
+/// are there where they must be, but not that they are UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Needs(u64);
+
+impl Default for Needs {
+    /// All of them.
+    fn default() -> Needs {
+        Needs(u64::MAX)
+    }
+}
+
+impl Needs {
+    /// What figures need of every touchpoint, whoever it is of, and the values of `dimensions`.
+    pub fn of_figures(dimensions: impl IntoIterator<Item = Dimension>) -> Needs {
+        let always = [
+            Slot::Tenant,
+            Slot::Channel,
+            Slot::Stage,
+            Slot::Touchpoint,
+            Slot::Action,
+            Slot::Currency,
+        ];
+        let of_dimensions = dimensions.into_iter().filter_map(Slot::of_dimension);
+        Needs(always.into_iter().chain(of_dimensions).fold(0, |all, slot| all | slot.bit()))
+    }
+
+    /// Those, and what is needed to follow customers.
+    pub fn and_customers(self, sessions_by_source: bool) -> Needs {
+        let more = [
+            Slot::Id,
+            Slot::Source,
+            Slot::CustomerId,
+            Slot::AnonymousId,
+            Slot::CheckoutId,
+            Slot::OrderId,
+            Slot::CartId,
+            Slot::StepName,
+            Slot::PaymentMethod,
+            Slot::ShippingMethod,
+            Slot::Coupon,
+            Slot::AccountType,
+            Slot::ErrorCode,
+        ];
+        let session = sessions_by_source.then_some(Slot::SessionId);
+        Needs(more.into_iter().chain(session).fold(self.0, |all, slot| all | slot.bit()))
+    }
+
+    pub(crate) const fn has(self, slot: Slot) -> bool {
+        self.0 & slot.bit() != 0
+    }
+}
+
+/// Stands for a required text that nobody reads.
+const UNREAD: &str = "-";
+
 /// The fields of an origin beside its source's name.
 const ORIGIN_NUMBERS: u64 =
     Slot::OriginPartition.bit() | Slot::OriginOffset.bit() | Slot::OriginWatermark.bit();
 
-/// The slots as they are being filled.
-pub(crate) struct Filled<'a> {
+/// The slots as they are being filled. It is half a kilobyte: a decoder fills its caller's.
+#[derive(Debug)]
+pub struct Filled<'a> {
     pub(crate) touchpoint: TouchpointRef<'a>,
     campaign_name: Option<&'a str>,
     origin: OriginRef<'a>,
     pub(crate) seen: u64,
 }
 
+impl Default for Filled<'_> {
+    fn default() -> Self {
+        Filled::new()
+    }
+}
+
 impl<'a> Filled<'a> {
-    pub(crate) fn new() -> Filled<'a> {
+    /// Nothing is filled.
+    #[inline]
+    pub fn new() -> Filled<'a> {
         Filled {
             touchpoint: TouchpointRef::EMPTY,
             campaign_name: None,
             origin: OriginRef { source: "", partition: 0, offset: 0, watermark: EventTime::MIN },
             seen: 0,
         }
+    }
+
+    /// Checks an id that is passed over.
+    #[inline]
+    pub(crate) fn unread(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Reject> {
+        if bytes.len() > MAX_ID_BYTES {
+            return Err(Reject::field(RejectReason::IdTooLong, slot.name()));
+        }
+        if !bytes.is_empty() && matches!(slot, Slot::Id | Slot::Source) {
+            self.text(slot, UNREAD);
+        }
+        Ok(())
     }
 
     /// Puts a number into a slot of kind int, long or time.
@@ -191,25 +311,48 @@ impl<'a> Filled<'a> {
         }
     }
 
-    /// The touchpoint, checked, and its origin.
-    pub(crate) fn finish(mut self) -> Result<Decoded<'a>, Reject> {
+    /// The touchpoint.
+    pub fn touchpoint(&self) -> &TouchpointRef<'a> {
+        &self.touchpoint
+    }
+
+    /// Where it came from; absent if `ingest` did not write it.
+    pub fn origin(&self) -> Option<OriginRef<'a>> {
+        (self.seen & ORIGIN_NUMBERS == ORIGIN_NUMBERS).then_some(self.origin)
+    }
+
+    /// Takes over what was decoded elsewhere.
+    pub(crate) fn set(&mut self, touchpoint: TouchpointRef<'a>, origin: Option<OriginRef<'a>>) {
+        self.touchpoint = touchpoint;
+        if let Some(origin) = origin {
+            self.origin = origin;
+            self.seen |= ORIGIN_NUMBERS;
+        }
+    }
+
+    /// What it has become, by itself.
+    pub(crate) fn decoded(&self) -> Decoded<'a> {
+        Decoded::Touchpoint { origin: self.origin(), touchpoint: self.touchpoint }
+    }
+
+    /// Checks the touchpoint and its origin.
+    #[inline]
+    pub(crate) fn finish(&mut self) -> Result<(), Reject> {
         if self.seen & Slot::EventTime.bit() == 0 {
             return Err(Reject::field(RejectReason::MissingField, "event_time"));
         }
         self.touchpoint.campaign = self.touchpoint.campaign.or(self.campaign_name);
         super::validate::touchpoint(&self.touchpoint)?;
-        let origin = match self.seen & ORIGIN_NUMBERS {
-            0 => None,
-            ORIGIN_NUMBERS => Some(self.origin),
-            _ => return Err(Reject::field(RejectReason::MissingField, "origin")),
-        };
-        if let Some(origin) = &origin {
+        if !matches!(self.seen & ORIGIN_NUMBERS, 0 | ORIGIN_NUMBERS) {
+            return Err(Reject::field(RejectReason::MissingField, "origin"));
+        }
+        if let Some(origin) = self.origin() {
             if origin.source.is_empty() {
                 return Err(Reject::field(RejectReason::MissingField, "origin.source"));
             }
             super::validate::progress(origin.watermark, "origin.watermark")?;
         }
-        Ok(Decoded::Touchpoint { origin, touchpoint: self.touchpoint })
+        Ok(())
     }
 }
 

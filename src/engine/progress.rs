@@ -10,7 +10,6 @@
 
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What one partition behind a task says about its progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -65,7 +64,10 @@ pub fn combine(
 #[derive(Clone, Debug)]
 pub struct Progress<K> {
     outage_tolerance: Millis,
-    reports: BTreeMap<K, Report>,
+    /// Sorted by partition.
+    reports: Vec<(K, Report)>,
+    /// Place of the one that reported last: mostly the one that reports next.
+    last: usize,
     expected: usize,
     clock: Option<EventTime>,
     watermark: Option<EventTime>,
@@ -76,7 +78,8 @@ impl<K: Ord + Clone> Progress<K> {
     pub fn new(outage_tolerance: Millis, expected: usize) -> Progress<K> {
         Progress {
             outage_tolerance,
-            reports: BTreeMap::new(),
+            reports: Vec::new(),
+            last: 0,
             expected,
             clock: None,
             watermark: None,
@@ -90,12 +93,18 @@ impl<K: Ord + Clone> Progress<K> {
 
     /// Takes over what a partition says.
     pub fn report(&mut self, partition: &K, report: Report) {
-        match self.reports.get_mut(partition) {
-            Some(known) => known.update(report),
-            None => {
-                self.reports.insert(partition.clone(), report);
-            }
+        if self.reports.get(self.last).is_none_or(|(last, _)| last != partition) {
+            self.last = self.place(partition).unwrap_or_else(|at| {
+                self.reports.insert(at, (partition.clone(), Report::default()));
+                at
+            });
         }
+        self.reports[self.last].1.update(report);
+    }
+
+    /// Where the report of a partition is, or belongs.
+    fn place(&self, partition: &K) -> Result<usize, usize> {
+        self.reports.binary_search_by(|(known, _)| known.cmp(partition))
     }
 
     /// Takes over the watermark that came with a record: its partition is not idle.
@@ -110,7 +119,7 @@ impl<K: Ord + Clone> Progress<K> {
             return;
         }
         if let Some((clock, watermark)) =
-            combine(self.reports.values().copied(), self.outage_tolerance)
+            combine(self.reports.iter().map(|(_, r)| *r), self.outage_tolerance)
         {
             self.clock = self.clock.max(Some(clock));
             self.watermark = self.watermark.max(Some(watermark));
@@ -135,7 +144,7 @@ impl<K: Ord + Clone> Progress<K> {
 
     /// True if every partition has reported and all are idle.
     pub fn all_idle(&self) -> bool {
-        self.reports.len() >= self.expected && self.reports.values().all(|r| r.idle)
+        self.reports.len() >= self.expected && self.reports.iter().all(|(_, r)| r.idle)
     }
 
     /// What does not follow from the reports: how many are expected, clock and watermark.
@@ -153,20 +162,22 @@ impl<K: Ord + Clone> Progress<K> {
 
     /// Replaces what one partition said; `None` forgets it.
     pub fn restore_report(&mut self, partition: K, report: Option<Report>) {
-        match report {
-            Some(report) => self.reports.insert(partition, report),
-            None => self.reports.remove(&partition),
-        };
+        match (self.place(&partition), report) {
+            (Ok(at), Some(report)) => self.reports[at].1 = report,
+            (Ok(at), None) => drop(self.reports.remove(at)),
+            (Err(at), Some(report)) => self.reports.insert(at, (partition, report)),
+            (Err(_), None) => {}
+        }
     }
 
     /// What the partitions said last.
     pub fn reports(&self) -> impl Iterator<Item = (&K, &Report)> {
-        self.reports.iter()
+        self.reports.iter().map(|(partition, report)| (partition, report))
     }
 
     /// What one partition said last.
     pub fn get(&self, partition: &K) -> Option<&Report> {
-        self.reports.get(partition)
+        self.place(partition).ok().map(|at| &self.reports[at].1)
     }
 }
 

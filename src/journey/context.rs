@@ -11,6 +11,7 @@ use crate::engine::{Fact, Output};
 use crate::model::ids::{PartitionId, hex};
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use compact_str::CompactString;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// Names facts by where in the log they came about.
@@ -144,7 +145,7 @@ pub(super) fn name_of(kind: &str, tenant: &str, customer: &str, fingerprint: u64
 /// Takes in what is to be hashed, to hash it in one piece: starting a hash that takes pieces costs
 /// more than most hashes. The result is the same.
 #[derive(Default, Debug)]
-pub(super) struct Pieces(pub(super) Vec<u8>);
+pub(super) struct Pieces(pub(super) SmallVec<[u8; 256]>);
 
 impl std::hash::Hasher for Pieces {
     fn write(&mut self, bytes: &[u8]) {

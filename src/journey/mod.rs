@@ -62,6 +62,7 @@ use checkout::RichEvent;
 use compact_str::CompactString;
 use context::{Context, FactIds, fingerprint};
 use customer::{Customer, Next, Stored};
+use hashbrown::HashSet;
 use std::collections::BTreeMap;
 use timers::Slot;
 
@@ -109,6 +110,8 @@ type SourcePartition = (CompactString, i32);
 #[derive(Debug)]
 pub struct Journey {
     settings: Settings,
+    /// Ids that name nobody.
+    nobody: HashSet<CompactString>,
     grid: SliceGrid,
     progress: Progress<SourcePartition>,
     /// Highest source offset per source partition: what is below is a repeat.
@@ -169,6 +172,7 @@ impl Journey {
             small: Compared::default(),
             scratch: log::Unpacked::default(),
             neighbours: Vec::new(),
+            nobody: settings.degenerate_ids.iter().cloned().collect(),
             settings,
         }
     }
@@ -366,13 +370,13 @@ impl Journey {
         let currency = touchpoint.value.map(|_| self.profiles.currency_id(touchpoint.currency));
         let direct_offset = record.offset.get();
         let partition = self.settings.partition;
+        let name = touchpoint.customer_id.or(touchpoint.anonymous_id);
+        let named = |id: &&str| !id.is_empty() && !self.nobody.contains(*id);
+        let customer = name.filter(|_| self.settings.follow_customers).filter(named);
         let mut parts = self.context(None, out);
         let ctx = &mut parts.ctx;
-        let name = touchpoint.customer_id.or(touchpoint.anonymous_id);
-        let settings = ctx.settings;
-        let named = |id: &&str| !id.is_empty() && !settings.degenerate_ids.contains(*id);
-        let customer = name.filter(named).filter(|_| settings.follow_customers);
-        let fingerprint = fingerprint(touchpoint.source, touchpoint.id);
+        // What is nobody's is not told apart.
+        let fingerprint = customer.map_or(0, |_| fingerprint(touchpoint.source, touchpoint.id));
         let tag = match touchpoint.session_id {
             Some(id) if ctx.settings.sessions_by_source && !id.is_empty() => {
                 (xxhash_rust::xxh3::xxh3_64(id.as_bytes()) as u32).max(1)

@@ -1,5 +1,6 @@
 //! What the journey fold needs to be told: plain numbers, filled by `config`.
 
+use crate::codec::canonical::Needs;
 use crate::model::dimension::Dimension;
 use crate::model::ids::PartitionId;
 use crate::model::record::Transition;
@@ -92,6 +93,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The texts of a touchpoint that the fold reads.
+    pub fn needs(&self) -> Needs {
+        let needs = Needs::of_figures(self.dimension_sets.iter().flatten().copied());
+        match self.follow_customers {
+            true => needs.and_customers(self.sessions_by_source),
+            false => needs,
+        }
+    }
+
     /// The product's defaults, with one partition of each kind and no disorder, read directly.
     pub fn for_tests(taxonomy: Arc<Taxonomy>) -> Settings {
         Settings {

@@ -8,7 +8,7 @@ use compact_str::CompactString;
 use proptest::prelude::*;
 use serde_json::json;
 use touchline::codec::canonical::{
-    CANONICAL_SCHEMA, CONTROL_SCHEMA, DecodeError, Decoded, JsonScratch, Schemas,
+    CANONICAL_SCHEMA, CONTROL_SCHEMA, DecodeError, Decoded, JsonScratch, Needs, Schemas,
     canonical_with_origin_schema, decode_avro, decode_avro_full, decode_avro_tree, decode_json,
     decode_json_full, decode_json_tree, encode_avro, encode_control_avro, encode_control_json,
     encode_json,
@@ -18,12 +18,13 @@ use touchline::codec::schemas::{CONTROL_NAME, RECORDED_SCHEMA, schema_of, schema
 use touchline::codec::tree::Tree;
 use touchline::codec::wire;
 use touchline::model::control::{Control, Mark};
+use touchline::model::dimension::Dimension;
 use touchline::model::ids::{Offset, PartitionId};
 use touchline::model::reject::{Reject, RejectReason};
 use touchline::model::time::EventTime;
 use touchline::model::topic::Topic;
 use touchline::model::touchpoint::{
-    Campaign, Exposure, Item, Origin, OriginRef, Rating, Touchpoint,
+    Campaign, Exposure, Item, Origin, OriginRef, Rating, Touchpoint, TouchpointRef,
 };
 
 mod derived;
@@ -170,6 +171,62 @@ proptest! {
         let resolved = oracle(schema, Some(CANONICAL_SCHEMA), &payload[5..]);
         prop_assert!(resolved.is_some());
         prop_assert_eq!(resolved, oracle(CANONICAL_SCHEMA, None, &bare[5..]));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_passed_over_but_checked(
+        t in touchpoint(),
+        too_long in prop::sample::select(vec!["", "id", "customer_id", "cart_id"]),
+        follows in any::<bool>(),
+    ) {
+        let mut t = t;
+        let long = CompactString::from("x".repeat(1_025));
+        match too_long {
+            "id" => t.id = long,
+            "customer_id" => t.customer_id = Some(long),
+            "cart_id" => t.cart_id = Some(long),
+            _ => {}
+        }
+        let needs = Needs::of_figures([Dimension::Country]);
+        let needs = if follows { needs.and_customers(false) } else { needs };
+        let mut schemas = Schemas::reading(needs);
+        schemas.insert(5, CANONICAL_SCHEMA).unwrap();
+        let mut payload = Vec::new();
+        encode_avro(5, None, &t, &mut payload);
+        let reads_all = with(5, CANONICAL_SCHEMA);
+        let all = decode_avro(&reads_all, &payload);
+        let some = decode_avro(&schemas, &payload);
+        let (touchpoint, read) = match (&all, &some) {
+            (
+                Ok(Decoded::Touchpoint { touchpoint, .. }),
+                Ok(Decoded::Touchpoint { touchpoint: read, .. }),
+            ) => (touchpoint, read),
+            _ => {
+                prop_assert_eq!(&all, &some);
+                return Ok(());
+            }
+        };
+        prop_assert_eq!(too_long, "");
+        let figures = |t: &TouchpointRef<'_>| {
+            let texts = [t.tenant, t.channel, t.touchpoint, t.action].map(str::to_owned);
+            let more = [t.stage, t.currency, t.country, t.campaign].map(|t| t.map(str::to_owned));
+            (texts, more, t.value, t.event_time, t.original_event_time, t.is_bot, t.is_test)
+        };
+        prop_assert_eq!(figures(touchpoint), figures(read));
+        let customers = |t: &TouchpointRef<'_>| {
+            let ids = [t.customer_id, t.anonymous_id, t.checkout_id, t.order_id, t.cart_id];
+            let details = [t.step_name, t.payment_method, t.shipping_method, t.coupon];
+            let more = [Some(t.id), Some(t.source), t.account_type, t.error_code];
+            let all = ids.into_iter().chain(details).chain(more);
+            (all.map(|text| text.map(str::to_owned)).collect::<Vec<_>>(), t.step)
+        };
+        if follows {
+            prop_assert_eq!(customers(touchpoint), customers(read));
+        } else {
+            let unread = [read.customer_id, read.anonymous_id, read.checkout_id, read.coupon];
+            prop_assert_eq!(unread, [None; 4]);
+        }
+        prop_assert_eq!([read.session_id, read.device_id, read.region], [None; 3]);
     }
 
     #[test]

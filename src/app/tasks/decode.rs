@@ -2,10 +2,11 @@
 
 use super::context::Context;
 use crate::codec::canonical::{
-    DecodeError, Decoded, JsonScratch, Schemas, decode_avro, decode_avro_full, decode_json,
-    decode_json_full,
+    DecodeError, Decoded, Filled, JsonScratch, Needs, Schemas, decode_avro_full, decode_avro_into,
+    decode_json, decode_json_full,
 };
 use crate::kafka::registry::RegistryError;
+use crate::model::control::Control;
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::touchpoint::Touchpoint;
 use std::sync::Arc;
@@ -31,9 +32,10 @@ pub enum Undecoded {
 const MAGIC: u8 = 0;
 
 impl Decoder {
-    /// Knows the schemas of the configured files and of the canonical topic itself.
-    pub fn new(context: Arc<Context>, max_bytes: usize) -> Decoder {
-        let mut schemas = Schemas::new();
+    /// Knows the schemas of the configured files and of the canonical topic itself. [`Decoder::decode`]
+    /// reads what is in `needs`.
+    pub fn new(context: Arc<Context>, max_bytes: usize, needs: Needs) -> Decoder {
+        let mut schemas = Schemas::reading(needs);
         for (id, text) in &context.schemas {
             // What does not fit is remembered as such, and each record of it is rejected by name.
             if let Err(reject) = schemas.insert(*id, text) {
@@ -43,13 +45,25 @@ impl Decoder {
         Decoder { context, schemas, scratch: JsonScratch::with_limit(max_bytes), max_bytes }
     }
 
-    /// What the fold reads of a record: a touchpoint or a control record.
-    pub fn decode<'a>(&'a mut self, value: &'a [u8]) -> Result<Decoded<'a>, Undecoded> {
+    /// What the fold reads of a record: a touchpoint, in `filled`, or the control record returned.
+    #[inline]
+    pub fn decode<'a>(
+        &'a mut self,
+        value: &'a [u8],
+        filled: &mut Filled<'a>,
+    ) -> Result<Option<Control>, Undecoded> {
         self.prepare(value)?;
         if value.first() == Some(&b'{') || value.first().is_none_or(u8::is_ascii_whitespace) {
-            return decode_json(value, &mut self.scratch).map_err(Undecoded::Reject);
+            return match decode_json(value, &mut self.scratch) {
+                Ok(Decoded::Touchpoint { origin, touchpoint }) => {
+                    filled.set(touchpoint, origin);
+                    Ok(None)
+                }
+                Ok(Decoded::Control(control)) => Ok(Some(control)),
+                Err(reject) => Err(Undecoded::Reject(reject)),
+            };
         }
-        decode_avro(&self.schemas, value).map_err(|e| refused(e, value))
+        decode_avro_into(&self.schemas, value, filled).map_err(|e| refused(e, value))
     }
 
     /// A whole touchpoint: what `ingest` writes again.

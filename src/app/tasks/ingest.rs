@@ -4,7 +4,9 @@ use super::context::Context;
 use super::decode::{Decoder, Undecoded};
 use crate::app::ingest_parts::SourceParts;
 use crate::clock::{self, Moment};
-use crate::codec::canonical::{encode_avro, encode_control_avro, encode_control_json, encode_json};
+use crate::codec::canonical::{
+    Needs, encode_avro, encode_control_avro, encode_control_json, encode_json,
+};
 use crate::codec::murmur2::partition_of;
 use crate::config::Format;
 use crate::engine::progress::Report;
@@ -67,7 +69,7 @@ impl TaskFactory for Ingests {
         let canonical = u32::try_from(self.canonical_partitions).unwrap_or(1);
         Ok(Box::new(IngestTask {
             context: self.context.clone(),
-            decoder: Decoder::new(self.context.clone(), self.max_bytes),
+            decoder: Decoder::new(self.context.clone(), self.max_bytes, Needs::default()),
             source: source.clone(),
             task: source.task(partition.get()),
             partition,

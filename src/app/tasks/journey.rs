@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::decode::{Decoder, Undecoded};
 use crate::app::parts::Parts;
-use crate::codec::canonical::Decoded;
+use crate::codec::canonical::Filled;
 use crate::codec::derived::Produce;
 use crate::codec::inputs::Taken;
 use crate::engine::state::Checkpointed;
@@ -40,7 +40,7 @@ impl TaskFactory for Journeys {
         Ok(Box::new(JourneyTask {
             context: self.context.clone(),
             partition,
-            decoder: Decoder::new(self.context.clone(), self.max_bytes),
+            decoder: Decoder::new(self.context.clone(), self.max_bytes, settings.needs()),
             journey: Journey::new(settings),
             direct: self.direct.clone(),
             idle_timeout: self.idle_timeout,
@@ -129,14 +129,15 @@ impl Task for JourneyTask {
             return Ok(());
         };
         let offset = record.offset;
-        match self.decoder.decode(value) {
-            Ok(Decoded::Touchpoint { origin, touchpoint }) => {
+        let mut filled = Filled::new();
+        match self.decoder.decode(value, &mut filled) {
+            Ok(None) => {
                 let key = record.key.unwrap_or_default();
-                let touchpoint = &touchpoint;
+                let (origin, touchpoint) = (filled.origin(), filled.touchpoint());
                 let input = Input::Touchpoint { offset, origin, touchpoint, key, value };
                 self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }
-            Ok(Decoded::Control(control)) => {
+            Ok(Some(control)) => {
                 let input = Input::Control { offset, control: &control };
                 self.has_more = self.journey.fold_part(input, &mut self.outputs);
             }

@@ -16,8 +16,9 @@ use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
 use crate::codec::canonical::{CANONICAL_SCHEMA, canonical_with_origin_schema};
 use crate::codec::fields::{self, Named};
-use crate::codec::slots::{Decoded, Filled, Slot};
+use crate::codec::slots::{Filled, Needs, Slot};
 use crate::codec::tree::Tree;
+use crate::model::control::Control;
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::touchpoint::{Origin, Touchpoint};
 use std::sync::LazyLock;
@@ -65,8 +66,14 @@ enum Reads {
 }
 
 impl Plan {
-    /// Compiles `avsc`; an error means that it is no Avro schema, or one nested too deep.
+    /// Compiles `avsc` for a reader that wants every field; an error means that it is no Avro schema,
+    /// or one nested too deep.
     pub fn compile(avsc: &str) -> Result<Plan, Reject> {
+        Plan::compile_for(avsc, Needs::default())
+    }
+
+    /// The same for a reader that wants these fields.
+    pub fn compile_for(avsc: &str, needs: Needs) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
         if shapes.name.as_deref() == Some(CONTROL_NAME) {
             return Ok(Plan { shapes, reads: Reads::Control });
@@ -74,18 +81,23 @@ impl Plan {
         let own = Own::of(&shapes);
         let mut named = Shapes::parse(avsc)?;
         named.adopt_aliases(Touchpoint::FIELDS);
-        match DecodePlan::compile(&named) {
+        match DecodePlan::compile(&named, needs) {
             Ok(plan) => Ok(Plan { shapes: named, reads: Reads::Touchpoint(plan, own) }),
             // A mapping wants the writer's own names.
             Err(reject) => Ok(Plan { shapes, reads: Reads::Foreign(reject) }),
         }
     }
 
-    /// Reads an unframed body as a touchpoint or control record.
-    pub fn decode<'a>(&'a self, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
+    /// Reads an unframed body as a touchpoint, into `filled`, or as the control record that it returns.
+    #[inline]
+    pub fn decode<'a>(
+        &'a self,
+        body: &'a [u8],
+        filled: &mut Filled<'a>,
+    ) -> Result<Option<Control>, Reject> {
         match &self.reads {
-            Reads::Touchpoint(plan, _) => plan.decode(&self.shapes, body),
-            Reads::Control => fields::control(&self.tree(body)?).map(Decoded::Control),
+            Reads::Touchpoint(plan, _) => plan.decode(&self.shapes, body, filled).map(|()| None),
+            Reads::Control => fields::control(&self.tree(body)?).map(Some),
             Reads::Foreign(reject) => Err(reject.clone()),
         }
     }
@@ -121,6 +133,9 @@ pub(super) enum Step {
     SkipOptText,
     SkipLong,
     SkipOptLong,
+    /// An id that nobody reads: its length is bounded all the same.
+    Unread(Slot),
+    OptUnread(Slot),
     Text(Slot),
     OptText(Slot),
     Long(Slot),
@@ -155,9 +170,14 @@ pub(crate) struct DecodePlan {
 }
 
 impl DecodePlan {
-    fn decode<'a>(&self, shapes: &'a Shapes, body: &'a [u8]) -> Result<Decoded<'a>, Reject> {
+    #[inline]
+    fn decode<'a>(
+        &self,
+        shapes: &'a Shapes,
+        body: &'a [u8],
+        filled: &mut Filled<'a>,
+    ) -> Result<(), Reject> {
         let mut cursor = Cursor::new(body);
-        let mut filled = Filled::new();
         let mut at = 0;
         while let Some((step, skippable)) = self.steps.get(at) {
             // Most fields of most records are absent: a run of them is one step.
@@ -187,6 +207,12 @@ impl DecodePlan {
                         cursor.long()?;
                     }
                 }
+                Step::Unread(slot) => filled.unread(slot, cursor.bytes()?)?,
+                Step::OptUnread(slot) => {
+                    if present(&mut cursor)? {
+                        filled.unread(slot, cursor.bytes()?)?;
+                    }
+                }
                 Step::Text(slot) => filled.text(slot, text(&mut cursor, slot)?),
                 Step::OptText(slot) => {
                     if present(&mut cursor)? {
@@ -201,7 +227,7 @@ impl DecodePlan {
                 }
                 Step::Bool(slot) => filled.boolean(slot, cursor.boolean()?),
                 Step::Read(at) => {
-                    self.reads[at as usize].run(shapes, &mut cursor, &mut filled)?;
+                    self.reads[at as usize].run(shapes, &mut cursor, filled)?;
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::plan::{DecodePlan, Read, Step};
 use super::shape::{Shape, ShapeId, Shapes, Unit};
-use crate::codec::slots::{Kind, Slot};
+use crate::codec::slots::{Kind, Needs, Slot};
 use crate::model::reject::{Reject, RejectReason};
 
 /// Fields without a default in the contract.
@@ -15,7 +15,7 @@ pub(super) fn incompatible(slot: Slot) -> Reject {
 
 impl DecodePlan {
     /// Resolves the writer's schema against the slots.
-    pub(super) fn compile(shapes: &Shapes) -> Result<DecodePlan, Reject> {
+    pub(super) fn compile(shapes: &Shapes, needs: Needs) -> Result<DecodePlan, Reject> {
         let Shape::Record(fields) = shapes.root() else {
             return Err(Reject::whole(RejectReason::IncompatibleSchema));
         };
@@ -25,7 +25,7 @@ impl DecodePlan {
             let slot = Slot::by_name(&field.name);
             found |= slot.map_or(0, Slot::bit);
             let step = match slot {
-                Some(slot) => fast(shapes, field.shape, slot),
+                Some(slot) => fast(shapes, field.shape, slot).map(|step| passed_over(step, needs)),
                 None => fast_skip(shapes, field.shape),
             };
             let step = match step {
@@ -59,7 +59,7 @@ impl DecodePlan {
         let mut run = 0u8;
         for (step, skippable) in self.steps.iter_mut().rev() {
             let is_skippable = match *step {
-                Step::Text(_) | Step::Long(_) => false,
+                Step::Text(_) | Step::Unread(_) | Step::Long(_) => false,
                 Step::Read(at) => match &self.reads[at as usize] {
                     Read::Skip(shape) => is_one_zero(shapes, *shape),
                     Read::Union(branches) => match branches.first() {
@@ -120,6 +120,16 @@ fn fast(shapes: &Shapes, shape: ShapeId, slot: Slot) -> Option<Step> {
             Step::Long(slot) => Some(Step::OptLong(slot)),
             _ => None,
         },
+    }
+}
+
+/// The step for a text that may be one that nobody reads.
+fn passed_over(step: Step, needs: Needs) -> Step {
+    match step {
+        Step::Text(slot) if !needs.has(slot) && slot.is_id() => Step::Unread(slot),
+        Step::OptText(slot) if !needs.has(slot) && slot.is_id() => Step::OptUnread(slot),
+        Step::OptText(slot) if !needs.has(slot) => Step::SkipOptText,
+        step => step,
     }
 }
 

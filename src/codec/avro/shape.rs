@@ -159,6 +159,12 @@ impl Shapes {
             Shape::Fixed(size) => cursor.take(*size).map(drop).map_err(Reject::from),
             Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop).map_err(Reject::from),
             Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1)),
+            Shape::Map(values) if matches!(self.arena[*values], Shape::Text | Shape::Bytes) => {
+                cursor.blocks(|c| {
+                    c.bytes()?;
+                    c.bytes().map(drop).map_err(Reject::from)
+                })
+            }
             Shape::Map(values) => cursor.blocks(|c| {
                 c.bytes()?;
                 self.skip(*values, c, depth + 1)

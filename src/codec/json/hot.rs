@@ -66,7 +66,8 @@ pub fn decode_json<'a>(
     for (slot, from, to) in &scratch.spans {
         filled.text(*slot, &scratch.text[*from..*to]);
     }
-    filled.finish()
+    filled.finish()?;
+    Ok(filled.decoded())
 }
 
 struct Reader<'a, 's> {

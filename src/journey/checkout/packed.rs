@@ -1,5 +1,5 @@
 //! A customer's checkouts at rest. Most wait for hours or days, and packed they take a third of the
-//! room; while the customer is about, or something is due within minutes, they stay as they are worked
+//! room; while the customer is about, or something is due within the hour, they stay as they are worked
 //! with.
 
 use super::Checkouts;
@@ -12,8 +12,9 @@ use std::borrow::Cow;
 
 /// What one change adds, usually.
 const ROOM: usize = 192;
-/// What is due within this is not worth packing.
-const SOON: Millis = Millis::from_mins(2);
+/// What is due within this is not worth packing: an abandonment is decided within the half hour after
+/// the last activity, and settles in the one after that.
+const SOON: Millis = Millis::from_mins(31);
 
 /// Checkouts, packed or waiting for the next event.
 #[derive(Default, Debug)]
