@@ -246,6 +246,8 @@ pub struct Filled<'a> {
     campaign_name: Option<&'a str>,
     origin: OriginRef<'a>,
     pub(crate) seen: u64,
+    /// Length of the longest text, if the decoder tells it: mostly none is too long for an id.
+    pub(crate) longest: usize,
 }
 
 impl Default for Filled<'_> {
@@ -263,6 +265,7 @@ impl<'a> Filled<'a> {
             campaign_name: None,
             origin: OriginRef { source: "", partition: 0, offset: 0, watermark: EventTime::MIN },
             seen: 0,
+            longest: usize::MAX,
         }
     }
 
@@ -342,7 +345,7 @@ impl<'a> Filled<'a> {
             return Err(Reject::field(RejectReason::MissingField, "event_time"));
         }
         self.touchpoint.campaign = self.touchpoint.campaign.or(self.campaign_name);
-        super::validate::touchpoint(&self.touchpoint)?;
+        super::validate::touchpoint_with(&self.touchpoint, self.longest)?;
         if !matches!(self.seen & ORIGIN_NUMBERS, 0 | ORIGIN_NUMBERS) {
             return Err(Reject::field(RejectReason::MissingField, "origin"));
         }

@@ -19,6 +19,27 @@ fn at(reason: RejectReason, field: &str) -> Reject {
 
 /// Checks the fields that the journey fold reads.
 pub fn touchpoint(t: &TouchpointRef<'_>) -> Result<(), Reject> {
+    touchpoint_with(t, usize::MAX)
+}
+
+/// The same, where no text is longer than `longest`.
+#[inline]
+pub(crate) fn touchpoint_with(t: &TouchpointRef<'_>, longest: usize) -> Result<(), Reject> {
+    let present = [t.id, t.source, t.tenant, t.channel, t.touchpoint, t.action];
+    if longest > MAX_ID_BYTES || present.iter().any(|text| text.is_empty()) {
+        texts(t)?;
+    }
+    // The bar separates the parts of keys.
+    if t.tenant.contains('|') {
+        return Err(at(RejectReason::BadTenant, "tenant"));
+    }
+    amount("value", t.value)?;
+    moment("event_time", Some(t.event_time))?;
+    moment("original_event_time", t.original_event_time)
+}
+
+/// Checks the lengths of the texts.
+fn texts(t: &TouchpointRef<'_>) -> Result<(), Reject> {
     let required = [
         ("id", t.id),
         ("source", t.source),
@@ -35,10 +56,6 @@ pub fn touchpoint(t: &TouchpointRef<'_>) -> Result<(), Reject> {
             return Err(at(RejectReason::IdTooLong, name));
         }
     }
-    // The bar separates the parts of keys.
-    if t.tenant.contains('|') {
-        return Err(at(RejectReason::BadTenant, "tenant"));
-    }
     let ids = [
         ("customer_id", t.customer_id),
         ("anonymous_id", t.anonymous_id),
@@ -50,12 +67,7 @@ pub fn touchpoint(t: &TouchpointRef<'_>) -> Result<(), Reject> {
         ("message_id", t.message_id),
         ("store_id", t.store_id),
     ];
-    for (name, id) in ids {
-        id_length(name, id)?;
-    }
-    amount("value", t.value)?;
-    moment("event_time", Some(t.event_time))?;
-    moment("original_event_time", t.original_event_time)
+    ids.into_iter().try_for_each(|(name, id)| id_length(name, id))
 }
 
 /// Checks every field of a whole touchpoint.

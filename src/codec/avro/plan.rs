@@ -178,6 +178,8 @@ impl DecodePlan {
         filled: &mut Filled<'a>,
     ) -> Result<(), Reject> {
         let mut cursor = Cursor::new(body);
+        // No text is longer than what it stands in.
+        filled.longest = body.len();
         let mut at = 0;
         while let Some((step, skippable)) = self.steps.get(at) {
             // Most fields of most records are absent: a run of them is one step.
@@ -268,7 +270,9 @@ impl Read {
             }
             Read::Symbol(slot, shape) => {
                 if let Shape::Enum(symbols) = shapes.get(*shape) {
-                    filled.text(*slot, &symbols[cursor.index(symbols.len())?]);
+                    let symbol: &str = &symbols[cursor.index(symbols.len())?];
+                    filled.longest = filled.longest.max(symbol.len());
+                    filled.text(*slot, symbol);
                 }
                 Ok(())
             }
