@@ -104,14 +104,14 @@ struct Known {
 }
 
 /// Reads the texts that a profile is made from, in one order.
-trait Pieces {
+trait TakePieces {
     /// False: the rest does not matter.
     fn piece(&mut self, text: &str) -> bool;
     fn nothing(&mut self) -> bool;
 }
 
 #[inline]
-fn read_pieces(settings: &Settings, t: &TouchpointRef<'_>, to: &mut impl Pieces) -> bool {
+fn read_pieces(settings: &Settings, t: &TouchpointRef<'_>, to: &mut impl TakePieces) -> bool {
     for text in [t.tenant, t.channel, t.stage.unwrap_or(""), t.touchpoint, t.action] {
         if !to.piece(text) {
             return false;
@@ -132,7 +132,7 @@ fn read_pieces(settings: &Settings, t: &TouchpointRef<'_>, to: &mut impl Pieces)
 }
 
 /// Puts them one after the other.
-impl Pieces for Vec<u8> {
+impl TakePieces for Vec<u8> {
     fn piece(&mut self, text: &str) -> bool {
         push(self, text);
         true
@@ -147,7 +147,7 @@ impl Pieces for Vec<u8> {
 /// Hashes them.
 struct Hashed<H>(H);
 
-impl<H: Hasher> Pieces for Hashed<H> {
+impl<H: Hasher> TakePieces for Hashed<H> {
     #[inline]
     fn piece(&mut self, text: &str) -> bool {
         self.0.write(text.as_bytes());
@@ -164,7 +164,7 @@ impl<H: Hasher> Pieces for Hashed<H> {
 /// Compares them with what is left of a key.
 struct Compared<'a>(&'a [u8]);
 
-impl Pieces for Compared<'_> {
+impl TakePieces for Compared<'_> {
     #[inline]
     fn piece(&mut self, text: &str) -> bool {
         let Some((head, [END, rest @ ..])) = self.0.split_at_checked(text.len()) else {
