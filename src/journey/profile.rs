@@ -14,8 +14,7 @@ use crate::model::taxonomy::Meaning;
 use crate::model::time::Millis;
 use crate::model::touchpoint::TouchpointRef;
 use compact_str::CompactString;
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
-use std::hash::{BuildHasher as _, Hasher};
+use hashbrown::{HashMap, HashSet};
 
 /// Most combinations found by one look-up; others are put together anew for each event.
 const MEMO_MAX: usize = 1 << 16;
@@ -80,106 +79,18 @@ pub(super) struct Profiles {
     tenant_ids: HashMap<CompactString, TenantId>,
     profiles: Vec<Profile>,
     by_key: HashMap<Box<[u8]>, ProfileId>,
-    /// Profiles by what touchpoints say.
-    memo: HashTable<Known>,
-    memo_seed: DefaultHashBuilder,
+    memo: HashMap<Box<[u8]>, ProfileId>,
     series: Vec<Series>,
     series_ids: HashMap<(TenantId, Dimensions), SeriesId>,
     values: HashMap<(TenantId, ValueOf), HashSet<CompactString>>,
     currencies: Vec<CompactString>,
+    scratch: Vec<u8>,
     /// How much has been written down: tables only grow.
     written: state::Written,
     /// Values of capped dimensions that have not been written down.
     new_values: Vec<(TenantId, ValueOf, CompactString)>,
     /// While they are restored.
     staged: Option<Box<state::Staged>>,
-}
-
-/// What a touchpoint that has been resolved says.
-#[derive(Debug)]
-struct Known {
-    hash: u64,
-    key: Box<[u8]>,
-    id: ProfileId,
-}
-
-/// Reads the texts that a profile is made from, in one order.
-trait TakePieces {
-    /// False: the rest does not matter.
-    fn piece(&mut self, text: &str) -> bool;
-    fn nothing(&mut self) -> bool;
-}
-
-#[inline]
-fn read_pieces(settings: &Settings, t: &TouchpointRef<'_>, to: &mut impl TakePieces) -> bool {
-    for text in [t.tenant, t.channel, t.stage.unwrap_or(""), t.touchpoint, t.action] {
-        if !to.piece(text) {
-            return false;
-        }
-    }
-    for set in &settings.dimension_sets {
-        for dimension in set {
-            let goes_on = match own_value(t, *dimension) {
-                Some(value) => to.piece(value),
-                None => to.nothing(),
-            };
-            if !goes_on {
-                return false;
-            }
-        }
-    }
-    true
-}
-
-/// Puts them one after the other.
-impl TakePieces for Vec<u8> {
-    fn piece(&mut self, text: &str) -> bool {
-        push(self, text);
-        true
-    }
-
-    fn nothing(&mut self) -> bool {
-        self.push(NOTHING);
-        true
-    }
-}
-
-/// Hashes them.
-struct Hashed<H>(H);
-
-impl<H: Hasher> TakePieces for Hashed<H> {
-    #[inline]
-    fn piece(&mut self, text: &str) -> bool {
-        self.0.write(text.as_bytes());
-        true
-    }
-
-    #[inline]
-    fn nothing(&mut self) -> bool {
-        self.0.write_u8(NOTHING);
-        true
-    }
-}
-
-/// Compares them with what is left of a key.
-struct Compared<'a>(&'a [u8]);
-
-impl TakePieces for Compared<'_> {
-    #[inline]
-    fn piece(&mut self, text: &str) -> bool {
-        let Some((head, [END, rest @ ..])) = self.0.split_at_checked(text.len()) else {
-            return false;
-        };
-        self.0 = rest;
-        head == text.as_bytes()
-    }
-
-    #[inline]
-    fn nothing(&mut self) -> bool {
-        let [NOTHING, rest @ ..] = self.0 else { return false };
-        self.0 = rest;
-        true
-    }
 }
 
 /// What a cap is counted for: actions are capped like dimensions, as paths name them.
@@ -231,23 +142,31 @@ impl Profiles {
         touchpoint: &TouchpointRef<'_>,
         overflow: &mut Vec<Dimension>,
     ) -> ProfileId {
-        let mut hashed = Hashed(self.memo_seed.build_hasher());
-        read_pieces(settings, touchpoint, &mut hashed);
-        let hash = hashed.0.finish();
-        let is_it = |known: &Known| {
-            let mut compared = Compared(&known.key);
-            read_pieces(settings, touchpoint, &mut compared) && compared.0.is_empty()
-        };
-        if let Some(known) = self.memo.find(hash, is_it) {
-            return known.id;
+        let mut key = std::mem::take(&mut self.scratch);
+        key.clear();
+        for text in [touchpoint.tenant, touchpoint.channel, touchpoint.stage.unwrap_or("")] {
+            push(&mut key, text);
         }
-        let id = self.put_together(settings, touchpoint, overflow);
-        if overflow.is_empty() && self.memo.len() < MEMO_MAX {
-            let mut key = Vec::new();
-            read_pieces(settings, touchpoint, &mut key);
-            let known = Known { hash, key: key.into_boxed_slice(), id };
-            self.memo.insert_unique(hash, known, |known| known.hash);
+        push(&mut key, touchpoint.touchpoint);
+        push(&mut key, touchpoint.action);
+        for set in &settings.dimension_sets {
+            for dimension in set {
+                if let Some(value) = own_value(touchpoint, *dimension) {
+                    push(&mut key, value);
+                } else {
+                    key.push(0xFE);
+                }
+            }
         }
+        let found = self.memo.get(key.as_slice()).copied();
+        let id = found.unwrap_or_else(|| {
+            let id = self.put_together(settings, touchpoint, overflow);
+            if overflow.is_empty() && self.memo.len() < MEMO_MAX {
+                self.memo.insert(key.clone().into_boxed_slice(), id);
+            }
+            id
+        });
+        self.scratch = key;
         id
     }
 
@@ -366,19 +285,15 @@ fn key_of<'a>(
             push(&mut key, dimension.name());
             push(&mut key, value);
         }
-        key.push(NOTHING);
+        key.push(0xFE);
     }
     key
 }
 
-/// Ends a piece; no byte of UTF-8 text, nor is the next.
-const END: u8 = 0xFF;
-/// Stands where there is no piece.
-const NOTHING: u8 = 0xFE;
-
 fn push(key: &mut Vec<u8>, text: &str) {
     key.extend_from_slice(text.as_bytes());
-    key.push(END);
+    // No byte of UTF-8 text.
+    key.push(0xFF);
 }
 
 /// The touchpoint's own value of a dimension that is not resolved by the taxonomy.
