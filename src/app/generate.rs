@@ -86,7 +86,7 @@ pub fn truth_settings(settings: &Settings) -> generate::Settings {
         max_recovery: journey.max_recovery,
         merge: journey.t_merge,
         value_of_events: settings.figures.value_of == ValueOf::Events,
-        degenerate_ids: journey.degenerate_ids,
+        degenerate_ids: journey.degenerate_ids.into_iter().collect(),
         follow_customers: journey.follow_customers,
         recognise_repeats: journey.dedup_ids > 0,
         distinct_customers: journey.distinct_customers,

@@ -63,7 +63,7 @@ impl Schemas {
     /// An error (it is no Avro schema) is kept, too, so that nobody asks again. A schema that is
     /// fine but is not a touchpoint's is no error here; [`decode_avro`] says `IncompatibleSchema`.
     pub fn insert(&mut self, id: u32, avsc: &str) -> Result<(), Reject> {
-        match Plan::compile_for(avsc, self.needs) {
+        match Plan::compile(avsc, self.needs) {
             Ok(plan) => {
                 self.by_id.insert(id, Entry::Known(Arc::new(plan)));
                 Ok(())

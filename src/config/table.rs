@@ -9,6 +9,19 @@ use crate::model::dimension::Dimension;
 use crate::model::record::Transition;
 use crate::model::topic::Topic;
 
+/// The names of all values of a type.
+macro_rules! names {
+    ($type:ident) => {{
+        let mut names = [""; $type::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = $type::ALL[at].name();
+            at += 1;
+        }
+        names
+    }};
+}
+
 /// The whole file.
 pub(super) const SETTINGS: Shape = Object(&[
     key("app", Object(APP), "Who this application is on the cluster."),
@@ -140,15 +153,7 @@ const CHECKOUT: &[Key] = &[
     key("transitions", List(&Choice(&TRANSITIONS)), "Transitions that have a record."),
 ];
 
-const TRANSITIONS: [&str; Transition::ALL.len()] = {
-    let mut names = [""; Transition::ALL.len()];
-    let mut at = 0;
-    while at < names.len() {
-        names[at] = Transition::ALL[at].name();
-        at += 1;
-    }
-    names
-};
+const TRANSITIONS: [&str; Transition::ALL.len()] = names!(Transition);
 
 const CHECKOUT_CHANNEL: &[Key] = &[
     optional("t_checkout", POSITIVE, "Quiet after which a checkout is abandoned."),
@@ -198,15 +203,7 @@ const TAXONOMY: &[Key] = &[
 ];
 
 /// Names of dimensions.
-pub(super) const DIMENSIONS: [&str; Dimension::ALL.len()] = {
-    let mut names = [""; Dimension::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Dimension::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+pub(super) const DIMENSIONS: [&str; Dimension::ALL.len()] = names!(Dimension);
 const DIMENSION: Shape = Choice(&DIMENSIONS);
 
 const RULE: Shape = Tagged { tag: "detector", common: RULE_KEYS, variants: DETECTORS };

@@ -62,7 +62,6 @@ use checkout::RichEvent;
 use compact_str::CompactString;
 use context::{Context, FactIds, fingerprint};
 use customer::{Customer, Next, Stored};
-use hashbrown::HashSet;
 use std::collections::BTreeMap;
 use timers::Slot;
 
@@ -110,8 +109,6 @@ type SourcePartition = (CompactString, i32);
 #[derive(Debug)]
 pub struct Journey {
     settings: Settings,
-    /// Ids that name nobody.
-    nobody: HashSet<CompactString>,
     grid: SliceGrid,
     progress: Progress<SourcePartition>,
     /// Highest source offset per source partition: what is below is a repeat.
@@ -172,7 +169,6 @@ impl Journey {
             small: Compared::default(),
             scratch: log::Unpacked::default(),
             neighbours: Vec::new(),
-            nobody: settings.degenerate_ids.iter().cloned().collect(),
             settings,
         }
     }
@@ -371,7 +367,7 @@ impl Journey {
         let direct_offset = record.offset.get();
         let partition = self.settings.partition;
         let name = touchpoint.customer_id.or(touchpoint.anonymous_id);
-        let named = |id: &&str| !id.is_empty() && !self.nobody.contains(*id);
+        let named = |id: &&str| !id.is_empty() && !self.settings.degenerate_ids.contains(*id);
         let customer = name.filter(|_| self.settings.follow_customers).filter(named);
         let mut parts = self.context(None, out);
         let ctx = &mut parts.ctx;

@@ -7,6 +7,7 @@ use crate::model::record::Transition;
 use crate::model::taxonomy::Taxonomy;
 use crate::model::time::Millis;
 use compact_str::CompactString;
+use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ pub struct Settings {
     /// are not looked for.
     pub dedup_ids: usize,
     /// Customer ids that name nobody (`guest`, `0`).
-    pub degenerate_ids: BTreeSet<CompactString>,
+    pub degenerate_ids: HashSet<CompactString>,
     /// Keep state per customer: sessions, checkouts, ids of events, distinct customers. Without it all
     /// touchpoints are nobody's.
     pub follow_customers: bool,
@@ -131,7 +132,7 @@ impl Settings {
             channel_t_checkout: BTreeMap::new(),
             dedup_window: Millis::from_hours(1),
             dedup_ids: 64,
-            degenerate_ids: BTreeSet::new(),
+            degenerate_ids: HashSet::new(),
             follow_customers: true,
             distinct_customers: true,
             value_of_events: false,

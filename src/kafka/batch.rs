@@ -37,7 +37,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -308,8 +308,8 @@ impl BatchConsumer {
     }
 
     /// Notes whose position a batch that was just taken leaves one too far.
-    fn note_ends(&mut self, taken: Range<usize>) {
-        for message in &self.buffer[taken] {
+    fn note_ends(&mut self, taken: usize) {
+        for message in &self.buffer[..taken] {
             // SAFETY: what has been taken and not been passed is alive.
             let message = unsafe { &**message };
             let is_record = message.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -455,7 +455,7 @@ impl BatchConsumer {
             ffi::rd_kafka_consume_batch_queue(self.queue.0, 0, rest.as_mut_ptr(), rest.len())
         };
         let filled = 1 + usize::try_from(taken).unwrap_or(0);
-        self.note_ends(0..filled);
+        self.note_ends(filled);
         filled
     }
 

@@ -66,14 +66,9 @@ enum Reads {
 }
 
 impl Plan {
-    /// Compiles `avsc` for a reader that wants every field; an error means that it is no Avro schema,
+    /// Compiles `avsc` for a reader that wants these fields; an error means that it is no Avro schema,
     /// or one nested too deep.
-    pub fn compile(avsc: &str) -> Result<Plan, Reject> {
-        Plan::compile_for(avsc, Needs::default())
-    }
-
-    /// The same for a reader that wants these fields.
-    pub fn compile_for(avsc: &str, needs: Needs) -> Result<Plan, Reject> {
+    pub fn compile(avsc: &str, needs: Needs) -> Result<Plan, Reject> {
         let shapes = Shapes::parse(avsc)?;
         if shapes.name.as_deref() == Some(CONTROL_NAME) {
             return Ok(Plan { shapes, reads: Reads::Control });

@@ -33,16 +33,6 @@ macro_rules! words {
 
 words!(SessionStatus { Closed = "closed", Amended = "amended", Merged = "merged", });
 words!(CheckoutKind { Checkout = "checkout", Cart = "cart", });
-words!(Transition {
-    Started = "started",
-    Step = "step",
-    PaymentFailed = "payment_failed",
-    Completed = "completed",
-    Abandoned = "abandoned",
-    Recovered = "recovered",
-    Retracted = "retracted",
-    Expired = "expired",
-});
 words!(AlertTransition {
     Pending = "pending",
     Firing = "firing",
@@ -52,6 +42,18 @@ words!(AlertTransition {
     Suppressed = "suppressed",
 });
 words!(Severity { Critical = "critical", Warning = "warning", Info = "info", });
+
+impl AvroWrite for Transition {
+    fn avro(&self, out: &mut Vec<u8>) {
+        self.name().avro(out);
+    }
+}
+
+impl FromTree for Transition {
+    fn from_tree(tree: &Tree<'_>, field: &str) -> Result<Transition, Reject> {
+        tree.as_str().and_then(Transition::by_name).ok_or_else(|| wrong(field))
+    }
+}
 
 record!(PathStep { touchpoint; action; at; });
 record!(SessionRecord {

@@ -236,16 +236,7 @@ fn every_record_survives_both_formats() {
     let out = check(&fact, &session(), (11, Topic::Sessions), |s, b| decode_session(s, b).unwrap());
     assert_eq!(out.key, b"default|c|1|s-1");
     assert_eq!(header(&out, "ce_type"), "journeys.session.v1");
-    for transition in [
-        Transition::Started,
-        Transition::Step,
-        Transition::PaymentFailed,
-        Transition::Completed,
-        Transition::Abandoned,
-        Transition::Recovered,
-        Transition::Retracted,
-        Transition::Expired,
-    ] {
+    for transition in Transition::ALL {
         let record = checkout(transition);
         let fact = Fact::Checkout(Box::new(record.clone()));
         let topic = (12, Topic::CheckoutLifecycle);
