@@ -105,6 +105,20 @@ impl Customer {
         }
     }
 
+    /// Something of each part of it, to have it in the cache.
+    pub(super) fn near(&self) -> u64 {
+        let own = self.who.tenant as usize ^ self.log.len() ^ self.marks.len() ^ self.tips.len();
+        (own ^ self.sessions.len() ^ usize::from(self.checkouts.is_empty())) as u64
+    }
+
+    /// Something of what each part names.
+    pub(super) fn far(&self) -> u64 {
+        let sessions =
+            self.sessions.last().map_or(0, |session| session.digest ^ session.facts.first);
+        let tips = self.tips.first().map_or(0, |tip| tip.slice().number().cast_unsigned());
+        self.log.far() ^ sessions ^ tips ^ self.checkouts.far()
+    }
+
     /// True if nothing has come for longer than a session lasts, so that it may rest.
     pub(super) fn rests(&self, clock: Option<EventTime>, gap: Millis) -> bool {
         let over = |last: EventTime| clock.is_some_and(|clock| last.plus(gap) < clock);

@@ -134,6 +134,8 @@ pub struct Journey {
     closed: bool,
     /// True while timers that the present input has made due are still to fire.
     underway: bool,
+    /// Tenant of the last touchpoint.
+    tenant: profile::TenantId,
     /// True if the present input is a repeat of one that `ingest` wrote before.
     repeat: bool,
     overflow: Vec<Dimension>,
@@ -164,6 +166,7 @@ impl Journey {
             records: 0,
             closed: false,
             underway: false,
+            tenant: 0,
             repeat: false,
             overflow: Vec::new(),
             small: Compared::default(),
@@ -212,6 +215,24 @@ impl Journey {
         self.store.len()
     }
 
+    /// Records with these keys come next: what is kept of their customers is brought into the cache.
+    pub fn expect(&self, keys: &[&[u8]]) {
+        if self.store.len() == 0 {
+            return;
+        }
+        let direct = self.settings.direct.is_some();
+        self.store.fetch(keys.iter().filter_map(|key| {
+            // Most are of the tenant of the last one.
+            let customer = match direct {
+                true => key,
+                false => key
+                    .strip_prefix(self.profiles.tenant(self.tenant).as_bytes())?
+                    .strip_prefix(b"|")?,
+            };
+            Some((self.tenant, customer))
+        }));
+    }
+
     /// Everything outside of one customer, beside the store; the clock is just after `due`, or the
     /// task's own.
     fn context<'a>(&'a mut self, due: Option<EventTime>, out: &'a mut Vec<Output>) -> Parts<'a> {
@@ -244,7 +265,10 @@ impl Journey {
     fn fire_timers(&mut self, out: &mut Vec<Output>) -> bool {
         let Some(clock) = self.progress.clock() else { return false };
         let full = out.len() + PART;
-        while let Some((due, mut slots)) = self.timers.pass(clock, |slot| self.store.timer(slot)) {
+        // Whose timers are looked for is tended to soon.
+        while let Some((due, mut slots)) =
+            self.timers.pass(clock, |slot| self.store.fetch_timer(slot))
+        {
             let (store, profiles) = (&self.store, &self.profiles);
             slots.sort_unstable_by(|a, b| {
                 let name = |slot: &Slot| {
@@ -363,6 +387,7 @@ impl Journey {
             self.counts.overflow(*dimension);
         }
         self.overflow = overflow;
+        self.tenant = self.profiles.get(profile).tenant;
         let currency = touchpoint.value.map(|_| self.profiles.currency_id(touchpoint.currency));
         let direct_offset = record.offset.get();
         let partition = self.settings.partition;

@@ -8,7 +8,13 @@ use super::timers::Slot;
 use crate::engine::state::StateError;
 use crate::model::time::EventTime;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
+use std::hint::black_box;
+use std::ops::BitXor as _;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Customers that are fetched together at most.
+const TOGETHER: usize = 16;
 
 /// Customers in slots; a slot that becomes free is taken again.
 #[derive(Default, Debug)]
@@ -53,8 +59,8 @@ struct Indexed {
     slot: Slot,
 }
 
-fn hash(tenant: TenantId, customer: &str) -> u64 {
-    let hash = xxh3_64_with_seed(customer.as_bytes(), u64::from(tenant));
+fn hash(tenant: TenantId, customer: &[u8]) -> u64 {
+    let hash = xxh3_64_with_seed(customer, u64::from(tenant));
     spread(hash as u32)
 }
 
@@ -64,6 +70,23 @@ fn spread(half: u32) -> u64 {
 }
 
 impl Place {
+    /// Something of the memory that it names.
+    fn near(&self) -> u64 {
+        match self {
+            Place::Free => 0,
+            Place::Awake(customer) => customer.near(),
+            Place::AtRest(frozen) => u64::from(frozen.tenant()),
+        }
+    }
+
+    /// Something of the memory that this names in turn.
+    fn far(&self) -> u64 {
+        match self {
+            Place::Awake(customer) => customer.far(),
+            Place::Free | Place::AtRest(_) => 0,
+        }
+    }
+
     fn who(&self) -> (TenantId, &str) {
         match self {
             Place::Free => unreachable!("whoever holds a slot has not freed it"),
@@ -76,7 +99,7 @@ impl Place {
 impl Store {
     /// The slot of a customer, if there is state of it.
     pub(super) fn find(&self, tenant: TenantId, customer: &str) -> Option<Slot> {
-        self.find_hashed(hash(tenant, customer), tenant, customer)
+        self.find_hashed(hash(tenant, customer.as_bytes()), tenant, customer)
     }
 
     fn find_hashed(&self, full: u64, tenant: TenantId, customer: &str) -> Option<Slot> {
@@ -86,13 +109,32 @@ impl Store {
         self.index.find(full, same).map(|indexed| indexed.slot)
     }
 
+    /// Brings what is kept of these into the cache. A look at one waits for memory several times, one
+    /// step after the other; the steps of several wait together.
+    pub(super) fn fetch<'a>(&self, them: impl Iterator<Item = (TenantId, &'a [u8])>) {
+        let hashes: SmallVec<[u64; TOGETHER]> =
+            them.take(TOGETHER).map(|(tenant, customer)| hash(tenant, customer)).collect();
+        let find = |full: &u64| self.index.find(*full, |indexed| indexed.hash == *full as u32);
+        let slots: SmallVec<[Slot; TOGETHER]> =
+            hashes.iter().filter_map(find).map(|indexed| indexed.slot).collect();
+        let of = |slot: &Slot| &self.slots[*slot as usize];
+        black_box(slots.iter().map(|slot| of(slot).near()).fold(0, u64::bitxor));
+        black_box(slots.iter().map(|slot| of(slot).far()).fold(0, u64::bitxor));
+    }
+
+    /// The same of one whose timer is about to fire, and when that is.
+    pub(super) fn fetch_timer(&self, slot: Slot) -> Option<EventTime> {
+        black_box(self.slots[slot as usize].far());
+        self.timer(slot)
+    }
+
     /// The slot of a customer, made if there is none.
     pub(super) fn slot(&mut self, tenant: TenantId, customer: &str) -> Slot {
         if let Some(slot) = self.find(tenant, customer) {
             return slot;
         }
         let made = Customer::new(Who { tenant, customer: customer.into() });
-        let slot = self.insert(hash(tenant, customer), Place::Awake(Box::new(made)));
+        let slot = self.insert(hash(tenant, customer.as_bytes()), Place::Awake(Box::new(made)));
         self.touch(slot);
         slot
     }
@@ -165,7 +207,7 @@ impl Store {
         }
         let (tenant, customer) = place.who();
         if let Ok(entry) =
-            self.index.find_entry(hash(tenant, customer), |indexed| indexed.slot == slot)
+            self.index.find_entry(hash(tenant, customer.as_bytes()), |indexed| indexed.slot == slot)
         {
             entry.remove();
         }
@@ -265,7 +307,7 @@ impl Store {
         customer: &str,
         value: Option<&[u8]>,
     ) -> Result<Option<Restored>, StateError> {
-        let full = hash(tenant, customer);
+        let full = hash(tenant, customer.as_bytes());
         let known = self.find_hashed(full, tenant, customer);
         let old = known.and_then(|slot| self.timer(slot));
         let Some(value) = value else {

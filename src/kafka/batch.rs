@@ -35,6 +35,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+use smallvec::SmallVec;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -50,6 +51,9 @@ const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds one serving, should events come as fast as they are served.
 const EVENTS_PER_SERVE: usize = 1_000;
+
+/// Records that are told of together before they are handed out.
+const AHEAD: usize = 16;
 
 /// What came out of the queue.
 pub(super) enum Event<'a> {
@@ -80,6 +84,14 @@ impl Event<'_> {
         let (topic, partition) = self.place();
         TopicPartition::new(topic, partition)
     }
+}
+
+/// Records of one partition that have been taken, and not been handed out.
+pub(super) struct Upcoming<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: PartitionId,
+    /// Keys of those that have one.
+    pub(super) keys: SmallVec<[&'a [u8]; AHEAD]>,
 }
 
 /// A rebalance that waits for its answer.
@@ -398,23 +410,43 @@ impl BatchConsumer {
 
     /// Hands what was taken to `f`, in order.
     pub(super) fn drain(&mut self, mut f: impl FnMut(Event<'_>)) {
-        self.drain_while(|event| {
+        while self.drain_some(|event| {
             f(event);
             ControlFlow::Continue(())
-        });
+        }) {}
     }
 
-    /// Hands what was taken to `f`, in order, until it breaks: that event and those behind it are held.
-    pub(super) fn drain_while(&mut self, mut f: impl FnMut(Event<'_>) -> ControlFlow<()>) {
-        while let Some(message) = self.buffer[..self.filled].get(self.passed) {
+    /// Hands the next [`AHEAD`] to `f`, in order, until it breaks: that event and those behind it are
+    /// held. True if it did not, and some are left.
+    pub(super) fn drain_some(&mut self, mut f: impl FnMut(Event<'_>) -> ControlFlow<()>) -> bool {
+        let last = self.filled.min(self.passed + AHEAD);
+        while let Some(message) = self.buffer[..last].get(self.passed) {
             // SAFETY: the message is ours, and alive until it is destroyed below.
             if f(unsafe { view(&**message, &self.topics) }).is_break() {
-                return;
+                return false;
             }
             // SAFETY: it has been passed, so that nobody looks at it again.
             unsafe { ffi::rd_kafka_message_destroy(*message) };
             self.passed += 1;
         }
+        self.holds_some()
+    }
+
+    /// Of the records that [`BatchConsumer::drain_some`] hands out next, those of one partition that
+    /// come in a row.
+    pub(super) fn upcoming(&self) -> Option<Upcoming<'_>> {
+        let mut upcoming: Option<Upcoming<'_>> = None;
+        for message in self.buffer[self.passed..self.filled].iter().take(AHEAD) {
+            // SAFETY: what has not been passed is alive, and is not passed while `self` is borrowed.
+            let Event::Record(record) = (unsafe { view(&**message, &self.topics) }) else { break };
+            let Record { topic, partition, .. } = record;
+            let run = upcoming.get_or_insert(Upcoming { topic, partition, keys: SmallVec::new() });
+            if (run.topic, run.partition) != (topic, partition) {
+                break;
+            }
+            run.keys.extend(record.key);
+        }
+        upcoming
     }
 
     /// True if something that was taken has not been handed out.

@@ -192,6 +192,11 @@ pub trait Task: Send {
     /// Folds one record; appends what is to be produced.
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError>;
 
+    /// Records with these keys come next, as far as is known: state may be fetched for them.
+    fn expect(&mut self, keys: &[&[u8]]) {
+        let _ = keys;
+    }
+
     /// Asked while a partition waits because `record` asked for a retry: whether what it waits for has
     /// come, if the task can tell. Then it is called again at once, and not before; without an answer
     /// after a while that grows.

@@ -151,6 +151,10 @@ impl Task for JourneyTask {
         Ok(())
     }
 
+    fn expect(&mut self, keys: &[&[u8]]) {
+        self.journey.expect(keys);
+    }
+
     fn has_more(&self) -> bool {
         self.has_more
     }

@@ -87,6 +87,14 @@ impl Packed {
         }
     }
 
+    /// Something of what is kept, to have it in the cache.
+    pub(in crate::journey) fn far(&self) -> u64 {
+        match &self.open {
+            Some(checkouts) => checkouts.events.len() as u64,
+            None => u64::from(self.bytes.first().copied().unwrap_or_default()),
+        }
+    }
+
     /// Takes the checkouts out, empty ones if nothing is kept: to be kept again.
     pub(in crate::journey) fn take(&mut self) -> Box<Checkouts> {
         self.open.take().unwrap_or_else(|| unpack(&std::mem::take(&mut self.bytes)))

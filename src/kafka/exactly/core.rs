@@ -32,7 +32,7 @@ use crate::engine::state::Entry;
 use crate::kafka::error::Error;
 use crate::kafka::task::{Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition};
 use crate::kafka::waits;
-use crate::model::ids::NextOffset;
+use crate::model::ids::{NextOffset, PartitionId};
 use crate::model::time::Millis;
 use compact_str::CompactString;
 use standby::Standbys;
@@ -307,6 +307,15 @@ impl Core {
             && matches!(slot.phase, Phase::Seeking)
         {
             slot.phase = Phase::Running;
+        }
+    }
+
+    /// Records of a partition with these keys come next, as far as is known. Changes nothing.
+    pub fn expect(&mut self, topic: &str, partition: PartitionId, keys: &[&[u8]]) {
+        let is = |slot: &&mut Slot| slot.at.partition == partition && *slot.at.topic == *topic;
+        let slot = self.slots.iter_mut().find(is);
+        if let Some(slot) = slot.filter(|slot| matches!(slot.phase, Phase::Running)) {
+            slot.task.expect(keys);
         }
     }
 

@@ -416,34 +416,42 @@ impl ExactWorker {
         let core = &mut self.core;
         let mut folded = 0;
         let mut failed = Ok(());
-        self.consumer.drain_while(|event| {
-            if failed.is_err() || !core.has_room() || (rest_only && !core.is_in_part()) {
-                return ControlFlow::Break(());
+        loop {
+            if let Some(next) = self.consumer.upcoming() {
+                core.expect(next.topic, next.partition, &next.keys);
             }
-            match event {
-                Event::Record(record) => match core.record(&record, now) {
-                    Ok(Folded::Yes) => folded += 1,
-                    Ok(Folded::Skipped) => {}
-                    Ok(Folded::InPart) => return ControlFlow::Break(()),
-                    Ok(Folded::Waits) => {
-                        let reason = "its task waits";
-                        let at = TopicPartition::new(record.topic, record.partition);
-                        monitor.waits(&at, reason);
-                        observer.retrying(role, record.topic, record.partition, reason);
+            let goes_on = self.consumer.drain_some(|event| {
+                if failed.is_err() || !core.has_room() || (rest_only && !core.is_in_part()) {
+                    return ControlFlow::Break(());
+                }
+                match event {
+                    Event::Record(record) => match core.record(&record, now) {
+                        Ok(Folded::Yes) => folded += 1,
+                        Ok(Folded::Skipped) => {}
+                        Ok(Folded::InPart) => return ControlFlow::Break(()),
+                        Ok(Folded::Waits) => {
+                            let reason = "its task waits";
+                            let at = TopicPartition::new(record.topic, record.partition);
+                            monitor.waits(&at, reason);
+                            observer.retrying(role, record.topic, record.partition, reason);
+                        }
+                        Err(error) => failed = Err(error),
+                    },
+                    Event::End { topic, partition, next } => {
+                        core.end_of_partition(&TopicPartition::new(topic, partition), next);
                     }
-                    Err(error) => failed = Err(error),
-                },
-                Event::End { topic, partition, next } => {
-                    core.end_of_partition(&TopicPartition::new(topic, partition), next);
+                    Event::Failed { topic, partition, code } => {
+                        let at = TopicPartition::new(topic, partition);
+                        monitor.note(&format!("reading {at}: {code}"));
+                        failed = fatal(at, code).map_or(Ok(()), Err);
+                    }
                 }
-                Event::Failed { topic, partition, code } => {
-                    let at = TopicPartition::new(topic, partition);
-                    monitor.note(&format!("reading {at}: {code}"));
-                    failed = fatal(at, code).map_or(Ok(()), Err);
-                }
+                ControlFlow::Continue(())
+            });
+            if !goes_on {
+                break;
             }
-            ControlFlow::Continue(())
-        });
+        }
         observer.folded(role, folded, folding.elapsed_secs());
         failed
     }

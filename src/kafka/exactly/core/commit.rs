@@ -132,19 +132,28 @@ impl Core {
         Ok(())
     }
 
+    /// Appends the checkpoints that are due. Those of the interval take turns: the states of all
+    /// partitions at once would be a large transaction, and be in memory several times.
     fn take_checkpoints(&mut self, now: Millis) {
-        for place in 0..self.slots.len() {
+        let interval = self.settings.checkpoint_interval.as_ms();
+        let waited = now.as_ms() - self.begun.as_ms();
+        let slots = self.slots.len() as i64;
+        // So many that each has its turn in time; while they catch up, half of it.
+        let mut turns = 1 + 2 * slots * waited.min(interval) / interval.max(1);
+        let mut oldest_first: Vec<usize> = (0..self.slots.len()).collect();
+        oldest_first.sort_by_key(|place| self.slots[*place].checkpointed_at);
+        for place in oldest_first {
             let slot = &self.slots[place];
-            let first = slot.checkpoint == 0;
             let since = now.as_ms() - slot.checkpointed_at.as_ms();
             // While it catches up, folding again is what takes time after a crash.
-            let every = self.settings.checkpoint_interval.as_ms();
-            let every = if slot.caught_up { every } else { every / 2 };
-            let due = slot.must_checkpoint || (slot.changed && (first || since >= every));
+            let every = if slot.caught_up { interval } else { interval / 2 };
+            let must = slot.must_checkpoint || (slot.changed && slot.checkpoint == 0);
+            let due = must || (slot.changed && since >= every && turns > 0);
             let live = slot.is_live() || matches!(slot.phase, Phase::Sealing);
             // What a record has done halfway is no state.
             let halfway = slot.is_in_part() && !Mutation::CheckpointInPart.is_on();
             if due && live && !halfway {
+                turns -= i64::from(!must);
                 self.take_checkpoint(place, now);
             }
         }
