@@ -174,6 +174,27 @@ proptest! {
     }
 
     #[test]
+    fn texts_that_come_again_are_read_as_the_first_time(
+        them in prop::collection::vec(touchpoint(), 1..6),
+        flip in prop::option::of((any::<prop::sample::Index>(), 1_u8..=255)),
+    ) {
+        let warm = with(5, CANONICAL_SCHEMA);
+        for pass in 0..3 {
+            for t in &them {
+                let mut payload = Vec::new();
+                encode_avro(5, None, t, &mut payload);
+                // Behind the frame, and only where the original is known already.
+                if let (1, Some((index, bits))) = (pass, &flip) {
+                    let at = 5 + index.index(payload.len() - 5);
+                    payload[at] ^= bits;
+                }
+                let fresh = with(5, CANONICAL_SCHEMA);
+                prop_assert_eq!(decode_avro(&warm, &payload), decode_avro(&fresh, &payload));
+            }
+        }
+    }
+
+    #[test]
     fn what_nobody_reads_is_passed_over_but_checked(
         t in touchpoint(),
         too_long in prop::sample::select(vec!["", "id", "customer_id", "cart_id"]),

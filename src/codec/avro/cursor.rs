@@ -33,6 +33,12 @@ impl<'a> Cursor<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
+    /// What has not been read.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     #[inline]
     pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.rest.split_first().ok_or(Malformed)?;
@@ -60,6 +66,19 @@ impl<'a> Cursor<'a> {
     }
 
     fn long_slow(&mut self) -> Result<i64, Malformed> {
+        // Times and money are two to eight bytes: the sevens of bits of all of them move together.
+        if let Some(bytes) = self.rest.first_chunk::<8>() {
+            let bytes = u64::from_le_bytes(*bytes);
+            let last = !bytes & 0x8080_8080_8080_8080;
+            if last != 0 {
+                let bits = bytes & (last ^ (last - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+                let bits = (bits & 0x007f_007f_007f_007f) | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+                let bits = (bits & 0x0000_3fff_0000_3fff) | (bits & 0x3fff_0000_3fff_0000) >> 2;
+                let raw = (bits & 0x0fff_ffff) | (bits & 0x0fff_ffff_0000_0000) >> 4;
+                self.rest = &self.rest[last.trailing_zeros() as usize / 8 + 1..];
+                return Ok((raw >> 1) as i64 ^ -((raw & 1) as i64));
+            }
+        }
         let mut raw = 0u64;
         for (i, &byte) in self.rest.iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);
@@ -179,6 +198,19 @@ mod tests {
         check(&[0x80; 11], None);
         check(&[0x80], None);
         check(&[], None);
+        // All lengths, with something behind them and with nothing.
+        for bits in 0..64 {
+            for number in [1 << bits, (1_i64 << bits).wrapping_sub(1), -1 << bits] {
+                let mut bytes = Vec::new();
+                super::super::write::long(number, &mut bytes);
+                check(&bytes, Some(number));
+                let length = bytes.len();
+                bytes.extend([0xff; 8]);
+                let mut cursor = Cursor::new(&bytes);
+                assert_eq!(cursor.long(), Ok(number), "{number}");
+                assert_eq!(cursor.rest().len(), bytes.len() - length, "{number}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! bytes of a record here (at end of input it can take a union for null, and it copies every text).
 
 pub(crate) mod cursor;
+mod known;
 pub(crate) mod plan;
 pub(crate) mod read;
 mod resolve;

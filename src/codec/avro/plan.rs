@@ -11,6 +11,7 @@
 //! timestamps, decimals and doubles do not become times or money: that is `IncompatibleSchema`.
 
 use super::cursor::{Cursor, Malformed};
+use super::known::Known;
 use super::read;
 use super::resolve::incompatible;
 use super::shape::{Shape, ShapeId, Shapes, Unit};
@@ -138,6 +139,8 @@ pub(super) enum Step {
     Bool(Slot),
     /// Place in [`DecodePlan::reads`].
     Read(u32),
+    /// The next so many steps read texts that may be known together.
+    Known(u8),
 }
 
 /// What a step that is not one of the common ones does.
@@ -162,12 +165,13 @@ pub(crate) struct DecodePlan {
     /// Each with the number of steps from it on for which a zero byte says "nothing here".
     pub(super) steps: Vec<(Step, u8)>,
     pub(super) reads: Vec<Read>,
+    pub(super) known: Known,
 }
 
 impl DecodePlan {
     #[inline]
     fn decode<'a>(
-        &self,
+        &'a self,
         shapes: &'a Shapes,
         body: &'a [u8],
         filled: &mut Filled<'a>,
@@ -226,11 +230,64 @@ impl DecodePlan {
                 Step::Read(at) => {
                     self.reads[at as usize].run(shapes, &mut cursor, filled)?;
                 }
+                Step::Known(count) => {
+                    let steps = &self.steps[at..at + usize::from(count)];
+                    if let Some(bytes) = span(&cursor, steps)
+                        && let Some(texts) = self.known.texts(bytes, || texts(bytes, steps))
+                    {
+                        for (slot, text) in texts {
+                            filled.text(*slot, text);
+                        }
+                        cursor.advance(bytes.len());
+                        at += steps.len();
+                    }
+                }
             }
         }
         cursor.finish()?;
         filled.finish()
     }
+}
+
+/// The bytes that texts take, if each is there as it usually is: its length is one byte.
+#[inline]
+fn span<'a>(cursor: &Cursor<'a>, steps: &[(Step, u8)]) -> Option<&'a [u8]> {
+    let rest = cursor.rest();
+    let mut end = 0;
+    for (step, _) in steps {
+        if matches!(step, Step::OptText(_)) {
+            end += 1;
+            match *rest.get(end - 1)? {
+                0 => continue,
+                2 => {}
+                _ => return None,
+            }
+        }
+        let length = *rest.get(end)?;
+        // Neither longer nor negative.
+        if length & 0x81 != 0 {
+            return None;
+        }
+        end += 1 + usize::from(length >> 1);
+    }
+    rest.get(..end)
+}
+
+/// The texts that are there in a span of bytes; `None` if they are none.
+#[cold]
+fn texts(bytes: &[u8], steps: &[(Step, u8)]) -> Option<Vec<(Slot, Box<str>)>> {
+    let mut cursor = Cursor::new(bytes);
+    let mut texts = Vec::with_capacity(steps.len());
+    for (step, _) in steps {
+        match *step {
+            Step::OptText(_) if !present(&mut cursor).ok()? => {}
+            Step::Text(slot) | Step::OptText(slot) => {
+                texts.push((slot, text(&mut cursor, slot).ok()?.into()));
+            }
+            _ => return None,
+        }
+    }
+    Some(texts)
 }
 
 /// Branch of a `["null", T]`.

@@ -1,5 +1,6 @@
 //! Resolution: from a writer's schema to the steps of a plan.
 
+use super::known::{Known, WORDS};
 use super::plan::{DecodePlan, Read, Step};
 use super::shape::{Shape, ShapeId, Shapes, Unit};
 use crate::codec::slots::{Kind, Needs, Slot};
@@ -19,7 +20,8 @@ impl DecodePlan {
         let Shape::Record(fields) = shapes.root() else {
             return Err(Reject::whole(RejectReason::IncompatibleSchema));
         };
-        let mut plan = DecodePlan { steps: Vec::with_capacity(fields.len()), reads: Vec::new() };
+        let steps = Vec::with_capacity(fields.len() + 1);
+        let mut plan = DecodePlan { steps, reads: Vec::new(), known: Known::default() };
         let mut found = 0u64;
         for field in fields {
             let slot = Slot::by_name(&field.name);
@@ -46,11 +48,25 @@ impl DecodePlan {
             };
             plan.steps.push((step, 0));
         }
+        plan.mark_known();
         plan.count_skippable(shapes);
         match REQUIRED.into_iter().find(|slot| found & slot.bit() == 0) {
             Some(slot) => Err(incompatible(slot)),
             None => Ok(plan),
         }
+    }
+
+    /// Marks the first fields side by side whose texts are words.
+    fn mark_known(&mut self) {
+        let is_word = |(step, _): &(Step, u8)| match step {
+            Step::Text(slot) | Step::OptText(slot) => WORDS.contains(slot),
+            _ => false,
+        };
+        let Some(first) = self.steps.windows(2).position(|two| two.iter().all(is_word)) else {
+            return;
+        };
+        let count = self.steps[first..].iter().take_while(|step| is_word(step)).count();
+        self.steps.insert(first, (Step::Known(count as u8), 0));
     }
 
     /// Sets, for each step, how many steps from it on take one zero byte and leave everything as a
@@ -59,7 +75,7 @@ impl DecodePlan {
         let mut run = 0u8;
         for (step, skippable) in self.steps.iter_mut().rev() {
             let is_skippable = match *step {
-                Step::Text(_) | Step::Unread(_) | Step::Long(_) => false,
+                Step::Text(_) | Step::Unread(_) | Step::Long(_) | Step::Known(_) => false,
                 Step::Read(at) => match &self.reads[at as usize] {
                     Read::Skip(shape) => is_one_zero(shapes, *shape),
                     Read::Union(branches) => match branches.first() {
