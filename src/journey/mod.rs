@@ -215,8 +215,8 @@ impl Journey {
         self.store.len()
     }
 
-    /// Records with these keys come next: what is kept of their customers is brought into the cache.
-    pub fn expect(&self, keys: &[&[u8]]) {
+    /// Brings into the cache what is kept of the customers that records with these keys are of.
+    pub fn fetch(&self, keys: &[&[u8]]) {
         if self.store.len() == 0 {
             return;
         }

@@ -192,8 +192,9 @@ pub trait Task: Send {
     /// Folds one record; appends what is to be produced.
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError>;
 
-    /// Records with these keys come next, as far as is known: state may be fetched for them.
-    fn expect(&mut self, keys: &[&[u8]]) {
+    /// Records with these keys come next, as far as is known: what is kept for them may be brought into
+    /// the cache. Changes nothing.
+    fn fetch(&self, keys: &[&[u8]]) {
         let _ = keys;
     }
 

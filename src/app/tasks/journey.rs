@@ -151,8 +151,8 @@ impl Task for JourneyTask {
         Ok(())
     }
 
-    fn expect(&mut self, keys: &[&[u8]]) {
-        self.journey.expect(keys);
+    fn fetch(&self, keys: &[&[u8]]) {
+        self.journey.fetch(keys);
     }
 
     fn has_more(&self) -> bool {

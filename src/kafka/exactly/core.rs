@@ -311,11 +311,11 @@ impl Core {
     }
 
     /// Records of a partition with these keys come next, as far as is known. Changes nothing.
-    pub fn expect(&mut self, topic: &str, partition: PartitionId, keys: &[&[u8]]) {
-        let is = |slot: &&mut Slot| slot.at.partition == partition && *slot.at.topic == *topic;
-        let slot = self.slots.iter_mut().find(is);
+    pub fn fetch(&self, topic: &str, partition: PartitionId, keys: &[&[u8]]) {
+        let is = |slot: &&Slot| slot.at.partition == partition && *slot.at.topic == *topic;
+        let slot = self.slots.iter().find(is);
         if let Some(slot) = slot.filter(|slot| matches!(slot.phase, Phase::Running)) {
-            slot.task.expect(keys);
+            slot.task.fetch(keys);
         }
     }
 
