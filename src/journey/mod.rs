@@ -16,7 +16,8 @@
 //! | `packed_bytes` | packed state as it is written down |
 //! | `cells`, `counts` | partials and observations between two flushes |
 //! | `state` | all of that as entries of checkpoints |
-//! | `timers`, `context`, `settings` | when to look again; what state may reach; what is configured |
+//! | `timers`, `settings` | when to look again; what is configured |
+//! | `context`, `parts` | what state may reach; that, the store and timers beside one another |
 //!
 //! Records of sessions and checkouts are published when the clock has passed what they state, so
 //! that within the bound for disorder they do not depend on the order of arrival. Counts go out at
@@ -33,6 +34,7 @@ mod frozen;
 mod links;
 mod log;
 mod packed_bytes;
+mod parts;
 mod profile;
 mod session_records;
 mod sessions;
@@ -62,6 +64,7 @@ use checkout::RichEvent;
 use compact_str::CompactString;
 use context::{Context, FactIds, fingerprint};
 use customer::{Customer, Next, Stored};
+use parts::Parts;
 use std::collections::BTreeMap;
 use timers::Slot;
 
@@ -568,35 +571,5 @@ impl Record<'_> {
             origin,
         };
         ctx.say(Fact::Late(Box::new(record)));
-    }
-}
-
-/// The store and timers beside the context of a change.
-struct Parts<'a> {
-    store: &'a mut store::Store,
-    timers: &'a mut timers::Timers,
-    ctx: Context<'a>,
-}
-
-impl Parts<'_> {
-    /// Does what is due for a customer; one with nothing left to remember is forgotten.
-    fn tend(&mut self, slot: Slot, fresh: Option<RichEvent>) {
-        let customer = self.store.get_mut(slot);
-        let next = customer.tend(fresh, &mut self.ctx);
-        self.timers.set(slot, customer.timer, next);
-        customer.timer = next;
-        if next.is_none() {
-            self.store.remove(slot);
-        }
-    }
-
-    /// Sees to it that the customer is tended to when the clock passes `at`. A timer that is due
-    /// sooner stays: it finds nothing to do and is set anew.
-    fn wake(&mut self, slot: Slot, at: EventTime) {
-        let customer = self.store.get_mut(slot);
-        if customer.timer.is_none_or(|timer| timer > at) {
-            self.timers.set(slot, customer.timer, Some(at));
-            customer.timer = Some(at);
-        }
     }
 }

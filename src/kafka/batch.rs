@@ -25,7 +25,7 @@
 
 use super::client::list_of;
 use super::health::Monitor;
-use super::task::{Headers, Record, TopicPartition};
+use super::task::{AHEAD, Headers, Record, TopicPartition, Upcoming};
 use crate::clock::Moment;
 use crate::model::ids::{NextOffset, Offset, PartitionId};
 use rdkafka::bindings as ffi;
@@ -51,9 +51,6 @@ const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bounds one serving, should events come as fast as they are served.
 const EVENTS_PER_SERVE: usize = 1_000;
-
-/// Records that are told of together before they are handed out.
-const AHEAD: usize = 16;
 
 /// What came out of the queue.
 pub(super) enum Event<'a> {
@@ -84,14 +81,6 @@ impl Event<'_> {
         let (topic, partition) = self.place();
         TopicPartition::new(topic, partition)
     }
-}
-
-/// Records of one partition that have been taken, and not been handed out.
-pub(super) struct Upcoming<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: PartitionId,
-    /// Keys of those that have one.
-    pub(super) keys: SmallVec<[&'a [u8]; AHEAD]>,
 }
 
 /// A rebalance that waits for its answer.

@@ -6,6 +6,7 @@ use crate::engine::state::Checkpointed;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::time::{EventTime, Millis};
 use compact_str::CompactString;
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
@@ -124,6 +125,20 @@ impl OutRecord {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Records that are told of together before they are handed out.
+pub(super) const AHEAD: usize = 16;
+
+/// Records of one partition that come next, as far as is known.
+#[derive(Debug)]
+pub struct Upcoming<'a> {
+    /// Topic that they were read from.
+    pub topic: &'a str,
+    /// Partition that they were read from.
+    pub partition: PartitionId,
+    /// Keys of those that have one.
+    pub keys: SmallVec<[&'a [u8]; AHEAD]>,
 }
 
 /// What a task says, in order, into a buffer that the worker owns.

@@ -30,9 +30,11 @@ use crate::codec::checkpoint::{Framer, Unframer};
 use crate::engine::mutation::Mutation;
 use crate::engine::state::Entry;
 use crate::kafka::error::Error;
-use crate::kafka::task::{Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition};
+use crate::kafka::task::{
+    Produced, Record, TaskError, TaskFactory, TaskProgress, TopicPartition, Upcoming,
+};
 use crate::kafka::waits;
-use crate::model::ids::{NextOffset, PartitionId};
+use crate::model::ids::NextOffset;
 use crate::model::time::Millis;
 use compact_str::CompactString;
 use standby::Standbys;
@@ -310,12 +312,13 @@ impl Core {
         }
     }
 
-    /// Records of a partition with these keys come next, as far as is known. Changes nothing.
-    pub fn fetch(&self, topic: &str, partition: PartitionId, keys: &[&[u8]]) {
-        let is = |slot: &&Slot| slot.at.partition == partition && *slot.at.topic == *topic;
+    /// What comes next: what is kept for it is brought into the cache. Changes nothing.
+    pub fn fetch(&self, next: &Upcoming<'_>) {
+        let is =
+            |slot: &&Slot| slot.at.partition == next.partition && *slot.at.topic == *next.topic;
         let slot = self.slots.iter().find(is);
         if let Some(slot) = slot.filter(|slot| matches!(slot.phase, Phase::Running)) {
-            slot.task.fetch(keys);
+            slot.task.fetch(&next.keys);
         }
     }
 

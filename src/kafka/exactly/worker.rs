@@ -418,7 +418,7 @@ impl ExactWorker {
         let mut failed = Ok(());
         loop {
             if let Some(next) = self.consumer.upcoming() {
-                core.fetch(next.topic, next.partition, &next.keys);
+                core.fetch(&next);
             }
             let goes_on = self.consumer.drain_some(|event| {
                 if failed.is_err() || !core.has_room() || (rest_only && !core.is_in_part()) {
