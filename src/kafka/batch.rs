@@ -35,7 +35,6 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
-use smallvec::SmallVec;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -424,18 +423,20 @@ impl BatchConsumer {
     /// Of the records that [`BatchConsumer::drain_some`] hands out next, those of one partition that
     /// come in a row.
     pub(super) fn upcoming(&self) -> Option<Upcoming<'_>> {
-        let mut upcoming: Option<Upcoming<'_>> = None;
-        for message in self.buffer[self.passed..self.filled].iter().take(AHEAD) {
-            // SAFETY: what has not been passed is alive, and is not passed while `self` is borrowed.
-            let Event::Record(record) = (unsafe { view(&**message, &self.topics) }) else { break };
-            let Record { topic, partition, .. } = record;
-            let run = upcoming.get_or_insert(Upcoming { topic, partition, keys: SmallVec::new() });
-            if (run.topic, run.partition) != (topic, partition) {
-                break;
-            }
-            run.keys.extend(record.key);
-        }
-        upcoming
+        let held = self.buffer[self.passed..self.filled].iter().take(AHEAD);
+        // SAFETY: what has not been passed is alive, and is not passed while `self` is borrowed.
+        let mut held = held.map(|message| unsafe { &**message });
+        let first = held.next()?;
+        // SAFETY: as above.
+        let Event::Record(record) = (unsafe { view(first, &self.topics) }) else { return None };
+        let Record { topic, partition, key, .. } = record;
+        let of_run = |m: &&ffi::rd_kafka_message_t| {
+            let is_record = m.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+            is_record && (m.rkt, m.partition) == (first.rkt, first.partition)
+        };
+        // SAFETY: a key is as long as its message says, and lives as long.
+        let others = held.take_while(of_run).filter_map(|m| unsafe { bytes(m.key, m.key_len) });
+        Some(Upcoming { topic, partition, keys: key.into_iter().chain(others).collect() })
     }
 
     /// True if something that was taken has not been handed out.
