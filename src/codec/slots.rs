@@ -275,10 +275,21 @@ impl<'a> Filled<'a> {
         if bytes.len() > MAX_ID_BYTES {
             return Err(Reject::field(RejectReason::IdTooLong, slot.name()));
         }
-        if !bytes.is_empty() && matches!(slot, Slot::Id | Slot::Source) {
-            self.text(slot, UNREAD);
+        if !bytes.is_empty() {
+            self.is_there(slot);
         }
         Ok(())
+    }
+
+    /// Notes that an id that is passed over is not empty.
+    #[inline]
+    pub(crate) fn is_there(&mut self, slot: Slot) {
+        match slot {
+            Slot::Id => self.touchpoint.id = UNREAD,
+            Slot::Source => self.touchpoint.source = UNREAD,
+            // The others may be absent.
+            _ => {}
+        }
     }
 
     /// Puts a number into a slot of kind int, long or time.

@@ -85,6 +85,8 @@ pub(super) struct Partials {
     links: HashMap<(At, u32), i32>,
     /// Offsets by (due, slice, tenant).
     evidence: HashMap<At, Offsets>,
+    /// The evidence that grew last, which mostly is the one that grows next: not among the others.
+    growing: Option<(At, Offsets)>,
 }
 
 impl Partials {
@@ -131,6 +133,22 @@ impl Partials {
         }
     }
 
+    /// Counts an event, and what it is worth.
+    pub(super) fn event(
+        &mut self,
+        profiles: &Profiles,
+        clock: Option<Slice>,
+        (slice, profile): (Slice, ProfileId),
+        value: Option<(u32, i64)>,
+    ) {
+        let due = clock.map_or(slice, |clock| clock.max(slice));
+        let figures = &mut self.sums.entry((due, slice, profile)).or_default().figures;
+        figures.events += 1;
+        if let Some((currency, minor)) = value.filter(|(_, minor)| *minor != 0) {
+            figures.value.add(profiles.currency(currency), i128::from(minor));
+        }
+    }
+
     /// Counts `n` links of a series, from `back` slices before to `slice`.
     pub(super) fn link(
         &mut self,
@@ -152,10 +170,21 @@ impl Partials {
         tenant: TenantId,
         offset: i64,
     ) {
-        let due = clock.map_or(slice, |clock| clock.max(slice));
-        let range = self.evidence.entry((due, slice, tenant)).or_insert((offset, offset));
-        range.0 = range.0.min(offset);
-        range.1 = range.1.max(offset);
+        let at = (clock.map_or(slice, |clock| clock.max(slice)), slice, tenant);
+        let Some((_, (from, to))) = self.growing.as_mut().filter(|(growing, _)| *growing == at)
+        else {
+            self.grown();
+            let range = self.evidence.remove(&at).unwrap_or((offset, offset));
+            self.growing = Some((at, (range.0.min(offset), range.1.max(offset))));
+            return;
+        };
+        *from = offset.min(*from);
+        *to = offset.max(*to);
+    }
+
+    /// Puts the evidence that grew last among the others.
+    fn grown(&mut self) {
+        self.evidence.extend(self.growing.take());
     }
 
     /// What there is, to be written down; `None` if there is nothing.
@@ -163,8 +192,15 @@ impl Partials {
         (!self.is_empty()).then(|| SavedPartials {
             sums: sorted_entries(&self.sums),
             links: self.saved_links(),
-            evidence: sorted_entries(&self.evidence),
+            evidence: self.saved_evidence(),
         })
+    }
+
+    fn saved_evidence(&self) -> Vec<(At, Offsets)> {
+        let all = self.evidence.iter().map(|(at, range)| (*at, *range)).chain(self.growing);
+        let mut all: Vec<(At, Offsets)> = all.collect();
+        all.sort_unstable_by_key(|(at, _)| *at);
+        all
     }
 
     fn saved_links(&self) -> Vec<(At, BTreeMap<u32, i32>)> {
@@ -189,16 +225,19 @@ impl Partials {
             sums: saved.sums.into_iter().collect(),
             links: saved.links.into_iter().flat_map(links).collect(),
             evidence: saved.evidence.into_iter().collect(),
+            growing: None,
         }
     }
 
     /// True if there is nothing to flush.
     pub(super) fn is_empty(&self) -> bool {
-        self.sums.is_empty() && self.links.is_empty() && self.evidence.is_empty()
+        let no_evidence = self.evidence.is_empty() && self.growing.is_none();
+        self.sums.is_empty() && self.links.is_empty() && no_evidence
     }
 
     /// Takes everything out, sorted, whatever the order of the maps.
     pub(super) fn drain(&mut self, profiles: &Profiles) -> Drained {
+        self.grown();
         let mut by_profile: BTreeMap<ProfileId, Figures> = BTreeMap::new();
         let mut cells: HashMap<At, Cell> = HashMap::new();
         for ((due, slice, profile), sum) in self.sums.drain() {

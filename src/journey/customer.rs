@@ -9,11 +9,11 @@ pub(super) use state::saved_timer;
 
 use super::checkout::{Checkouts, Packed, RichEvent};
 use super::context::{Context, Who};
+use super::links;
 use super::log::{Log, OwnValue, Unpacked};
 use super::profile::{ProfileId, Profiles};
 use super::session_records;
 use super::sessions::{self, Change, Session};
-use super::{cells::What, links};
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -328,19 +328,6 @@ impl Customer {
             if self.log.len() == 0 {
                 self.tips = Vec::new();
             }
-        }
-    }
-
-    /// Counts what an event stands for by itself.
-    pub(super) fn count(
-        time: EventTime,
-        profile: ProfileId,
-        value: Option<(u32, i64)>,
-        ctx: &mut Context<'_>,
-    ) {
-        ctx.post(time, profile, What::Event, 1);
-        if let Some((currency, minor)) = value.filter(|(_, minor)| *minor != 0) {
-            ctx.post(time, profile, What::Value { currency, minor }, 1);
         }
     }
 }

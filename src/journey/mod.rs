@@ -63,7 +63,7 @@ use crate::model::touchpoint::{OriginRef, TouchpointRef};
 use checkout::RichEvent;
 use compact_str::CompactString;
 use context::{Context, FactIds, fingerprint};
-use customer::{Customer, Next, Stored};
+use customer::{Next, Stored};
 use parts::Parts;
 use std::collections::BTreeMap;
 use timers::Slot;
@@ -446,7 +446,8 @@ impl Journey {
         ctx.partials.evidence(ctx.slice, slice, tenant, direct_offset);
         let by_event = ctx.settings.value_of_events;
         let value = touchpoint.value.zip(currency).map(|(minor, currency)| (currency, minor));
-        Customer::count(time, profile, value.filter(|_| by_event), ctx);
+        let counted = value.filter(|_| by_event);
+        ctx.partials.event(ctx.profiles, ctx.slice, (slice, profile), counted);
         let Some(id) = customer else {
             // Nobody's: an order stands for itself.
             if ctx.profiles.get(profile).is_order() {
@@ -460,7 +461,7 @@ impl Journey {
         };
         let slot = known.unwrap_or_else(|| parts.store.slot(tenant, id));
         let state = parts.store.get_mut(slot);
-        match state.add(stored, rich, value.filter(|_| by_event), &mut parts.ctx) {
+        match state.add(stored, rich, counted, &mut parts.ctx) {
             Next::Now(rich) => parts.tend(slot, rich),
             Next::At(at) => parts.wake(slot, at),
         }

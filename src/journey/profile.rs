@@ -15,9 +15,12 @@ use crate::model::time::Millis;
 use crate::model::touchpoint::TouchpointRef;
 use compact_str::CompactString;
 use hashbrown::{HashMap, HashSet};
+use std::num::NonZeroU32;
 
 /// Most combinations found by one look-up; others are put together anew for each event.
 const MEMO_MAX: usize = 1 << 16;
+/// Most combinations found by the decoder's number of their words.
+const NUMBERED_MAX: usize = 1 << 10;
 /// Most currencies told apart.
 const CURRENCIES_MAX: usize = 1_000;
 
@@ -80,6 +83,9 @@ pub(super) struct Profiles {
     profiles: Vec<Profile>,
     by_key: HashMap<Box<[u8]>, ProfileId>,
     memo: HashMap<Box<[u8]>, ProfileId>,
+    /// By the decoder's number of the words, modulo its length; where words and tenant are all that a
+    /// profile depends on.
+    numbered: Vec<Option<(NonZeroU32, ProfileId)>>,
     series: Vec<Series>,
     series_ids: HashMap<(TenantId, Dimensions), SeriesId>,
     values: HashMap<(TenantId, ValueOf), HashSet<CompactString>>,
@@ -142,6 +148,9 @@ impl Profiles {
         touchpoint: &TouchpointRef<'_>,
         overflow: &mut Vec<Dimension>,
     ) -> ProfileId {
+        if let Some(id) = self.by_number(touchpoint) {
+            return id;
+        }
         let mut key = std::mem::take(&mut self.scratch);
         key.clear();
         for text in [touchpoint.tenant, touchpoint.channel, touchpoint.stage.unwrap_or("")] {
@@ -167,7 +176,31 @@ impl Profiles {
             id
         });
         self.scratch = key;
+        if overflow.is_empty() {
+            self.keep_number(settings, touchpoint, id);
+        }
         id
+    }
+
+    /// The profile of a touchpoint whose words the decoder has numbered.
+    #[inline]
+    fn by_number(&self, touchpoint: &TouchpointRef<'_>) -> Option<ProfileId> {
+        let number = touchpoint.words.number()?;
+        let (of, id) = (*self.numbered.get(number.get() as usize % NUMBERED_MAX)?)?;
+        let tenant = self.get(id).tenant;
+        (of == number && *self.tenant(tenant) == touchpoint.tenant).then_some(id)
+    }
+
+    fn keep_number(&mut self, settings: &Settings, touchpoint: &TouchpointRef<'_>, id: ProfileId) {
+        let of_words = |d: &Dimension| {
+            matches!(d, Dimension::Channel | Dimension::Stage | Dimension::Touchpoint)
+        };
+        if let Some(number) = touchpoint.words.number()
+            && settings.dimension_sets.iter().flatten().all(of_words)
+        {
+            self.numbered.resize(NUMBERED_MAX, None);
+            self.numbered[number.get() as usize % NUMBERED_MAX] = Some((number, id));
+        }
     }
 
     fn put_together(

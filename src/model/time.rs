@@ -158,6 +158,8 @@ impl Slice {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SliceGrid {
     length_ms: i64,
+    /// 2^64 divided by the length: to multiply by it is a fraction of a division.
+    inverse: u64,
 }
 
 impl SliceGrid {
@@ -167,7 +169,7 @@ impl SliceGrid {
     /// If `length` is not above zero; configuration checks that first.
     pub fn new(length: Millis) -> SliceGrid {
         assert!(length.0 > 0, "a slice needs a length above zero");
-        SliceGrid { length_ms: length.0 }
+        SliceGrid { length_ms: length.0, inverse: u64::MAX / length.0.unsigned_abs() }
     }
 
     /// Length of one slice.
@@ -185,7 +187,14 @@ impl SliceGrid {
     /// assert_eq!(grid.slice(EventTime::from_ms(-1)).number(), -1);
     /// ```
     pub const fn slice(self, at: EventTime) -> Slice {
-        Slice(at.0.div_euclid(self.length_ms))
+        if at.0 < 0 {
+            return Slice(at.0.div_euclid(self.length_ms));
+        }
+        // The inverse is too small by less than two, and so is the product by less than two slices:
+        // what is cut off may be one slice too many, and never more.
+        let number = ((at.0 as u128 * self.inverse as u128) >> 64) as i64;
+        let is_short = at.0 - number * self.length_ms >= self.length_ms;
+        Slice(number + is_short as i64)
     }
 
     /// First moment of `slice`.
@@ -236,5 +245,24 @@ mod tests {
             assert_eq!(grid.slice(grid.end(slice)), slice.plus(1));
         }
         assert_eq!(aligned_start(EventTime(-1), Millis(60_000)), EventTime(-60_000));
+    }
+
+    #[test]
+    fn slices_are_as_by_division() {
+        let lengths = [1, 2, 3, 7, 1_000, 10_000, 86_400_000, i64::MAX / 2, i64::MAX];
+        for length in lengths {
+            let grid = SliceGrid::new(Millis(length));
+            let check = |at: i64| {
+                let expected = Slice(at.div_euclid(length));
+                assert_eq!(grid.slice(EventTime(at)), expected, "{at} by {length}");
+            };
+            for near in [0, 1_767_225_600_000, EventTime::MAX.as_ms(), i64::MAX / 3, i64::MAX] {
+                // Around the bound of a slice, and where rounding would show.
+                let bound = near - near % length;
+                for at in [near, near - 1, -near, bound, bound.saturating_sub(1), -bound] {
+                    check(at);
+                }
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ use super::time::EventTime;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A touchpoint with every field of the contract: what `ingest` writes and `generate` makes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -295,7 +297,38 @@ impl Touchpoint {
             store_id: self.store_id.as_deref(),
             is_bot: self.is_bot,
             is_test: self.is_test,
+            words: WordsHint::NONE,
         }
+    }
+}
+
+/// Number of a combination of channel, stage, touchpoint and action that a decoder has met before, for
+/// those who would look such a combination up: touchpoints of one number have the same four texts. It is
+/// unique within the process, and says nothing beside: views are equal whatever theirs are.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct WordsHint(Option<NonZeroU32>);
+
+impl WordsHint {
+    /// No number.
+    pub const NONE: WordsHint = WordsHint(None);
+
+    /// A number that no other combination has; none if there are no more.
+    pub fn unique() -> WordsHint {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let next =
+            NEXT.try_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1));
+        WordsHint(next.ok().and_then(NonZeroU32::new))
+    }
+
+    /// The number.
+    pub const fn number(self) -> Option<NonZeroU32> {
+        self.0
+    }
+}
+
+impl PartialEq for WordsHint {
+    fn eq(&self, _: &WordsHint) -> bool {
+        true
     }
 }
 
@@ -340,6 +373,8 @@ pub struct TouchpointRef<'a> {
     pub store_id: Option<&'a str>,
     pub is_bot: bool,
     pub is_test: bool,
+    /// Beside the fields.
+    pub words: WordsHint,
 }
 
 impl TouchpointRef<'static> {
@@ -381,6 +416,7 @@ impl TouchpointRef<'static> {
         store_id: None,
         is_bot: false,
         is_test: false,
+        words: WordsHint::NONE,
     };
 }
 

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod busy;
+mod words;
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

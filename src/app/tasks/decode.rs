@@ -17,6 +17,8 @@ pub struct Decoder {
     schemas: Schemas,
     scratch: JsonScratch,
     max_bytes: usize,
+    /// Magic byte and schema id of the last record: mostly those of the next.
+    header: Option<[u8; 5]>,
 }
 
 /// Why a record could not be decoded.
@@ -42,7 +44,8 @@ impl Decoder {
                 tracing::warn!(id, ?reject, "a configured schema cannot be used");
             }
         }
-        Decoder { context, schemas, scratch: JsonScratch::with_limit(max_bytes), max_bytes }
+        let scratch = JsonScratch::with_limit(max_bytes);
+        Decoder { context, schemas, scratch, max_bytes, header: None }
     }
 
     /// What the fold reads of a record: a touchpoint, in `filled`, or the control record returned.
@@ -92,10 +95,13 @@ impl Decoder {
     /// Sees to it that the writer's schema is known, if the record has one.
     fn prepare(&mut self, value: &[u8]) -> Result<(), Undecoded> {
         self.check_size(value)?;
-        if value.first() != Some(&MAGIC) {
+        if value.first() != Some(&MAGIC) || self.header.is_some_and(|h| value.starts_with(&h)) {
             return Ok(());
         }
-        let Some(id) = self.schemas.missing(value) else { return Ok(()) };
+        let Some(id) = self.schemas.missing(value) else {
+            self.header = value.first_chunk().copied();
+            return Ok(());
+        };
         let Some(registry) = &self.context.registry else {
             self.schemas.insert_unknown(id);
             return Ok(());

@@ -7,6 +7,7 @@ use crate::model::reject::{Reject, RejectReason};
 pub(crate) const MAX_EMPTY_ITEMS: usize = 65_536;
 
 /// The rest of a payload.
+#[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
     items_left: usize,
@@ -66,18 +67,10 @@ impl<'a> Cursor<'a> {
     }
 
     fn long_slow(&mut self) -> Result<i64, Malformed> {
-        // Times and money are two to eight bytes: the sevens of bits of all of them move together.
-        if let Some(bytes) = self.rest.first_chunk::<8>() {
-            let bytes = u64::from_le_bytes(*bytes);
-            let last = !bytes & 0x8080_8080_8080_8080;
-            if last != 0 {
-                let bits = bytes & (last ^ (last - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
-                let bits = (bits & 0x007f_007f_007f_007f) | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
-                let bits = (bits & 0x0000_3fff_0000_3fff) | (bits & 0x3fff_0000_3fff_0000) >> 2;
-                let raw = (bits & 0x0fff_ffff) | (bits & 0x0fff_ffff_0000_0000) >> 4;
-                self.rest = &self.rest[last.trailing_zeros() as usize / 8 + 1..];
-                return Ok((raw >> 1) as i64 ^ -((raw & 1) as i64));
-            }
+        // Times and money are two to eight bytes.
+        if let Some((number, length)) = self.word().varint() {
+            self.advance(length);
+            return Ok(number);
         }
         let mut raw = 0u64;
         for (i, &byte) in self.rest.iter().take(10).enumerate() {
@@ -134,13 +127,36 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// How many of the next eight bytes are zero before one is not.
+    /// The next eight bytes.
     #[inline]
-    pub(crate) fn zeros(&self) -> usize {
+    pub(crate) fn word(&self) -> Word {
         match self.rest.first_chunk::<8>() {
-            Some(bytes) => (u64::from_le_bytes(*bytes).trailing_zeros() / 8) as usize,
-            None => usize::from(self.rest.first() == Some(&0)),
+            Some(bytes) => Word(u64::from_le_bytes(*bytes)),
+            None => Word::last(self.rest),
         }
+    }
+
+    /// How many bytes a map of texts takes if it is as it usually is: in one block, and with lengths of
+    /// one byte each.
+    pub(crate) fn short_texts(&self) -> Option<usize> {
+        // Of items, twice; so many texts there are.
+        let count = *self.rest.first()?;
+        if count & 0x81 != 0 {
+            return None;
+        }
+        let mut end = 1;
+        if count == 0 {
+            return Some(end);
+        }
+        for _ in 0..count {
+            let length = *self.rest.get(end)?;
+            if length & 0x81 != 0 {
+                return None;
+            }
+            end += 1 + usize::from(length >> 1);
+        }
+        let is_last = *self.rest.get(end)? == 0;
+        is_last.then_some(end + 1)
     }
 
     /// Moves over `n` bytes that have been looked at.
@@ -151,10 +167,10 @@ impl<'a> Cursor<'a> {
 
     /// Calls `item` for every item of an array or map. A block that states its size in bytes must
     /// have just that size.
-    pub(crate) fn blocks(
+    pub(crate) fn blocks<E: From<Malformed>>(
         &mut self,
-        mut item: impl FnMut(&mut Cursor<'a>) -> Result<(), Reject>,
-    ) -> Result<(), Reject> {
+        mut item: impl FnMut(&mut Cursor<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -176,6 +192,83 @@ impl<'a> Cursor<'a> {
     fn block_size(&mut self) -> Result<usize, Malformed> {
         let size = usize::try_from(self.long()?).map_err(|_| Malformed)?;
         if size > self.rest.len() { Err(Malformed) } else { Ok(size) }
+    }
+}
+
+/// Eight bytes, the first of them the lowest, to be looked at together. Behind the end of what is read
+/// they are such that nothing there is as usual.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    /// Of fewer bytes.
+    #[cold]
+    fn last(rest: &[u8]) -> Word {
+        let mut bytes = [0xff; 8];
+        bytes[..rest.len()].copy_from_slice(rest);
+        Word(u64::from_le_bytes(bytes))
+    }
+
+    /// How many zero bytes it begins with.
+    #[inline]
+    pub(crate) fn absent(self) -> usize {
+        (self.0.trailing_zeros() / 8) as usize
+    }
+
+    /// True if it begins with a text that has a length of one byte.
+    #[inline]
+    pub(crate) fn is_short_text(self) -> bool {
+        // Neither longer nor negative.
+        self.0 & 0x81 == 0
+    }
+
+    /// Where that text ends.
+    #[inline]
+    pub(crate) fn text_end(self) -> usize {
+        1 + (self.0 as usize >> 1 & 0x3f)
+    }
+
+    /// True if it begins with such a text as the second branch of a union.
+    #[inline]
+    pub(crate) fn is_short_opt_text(self) -> bool {
+        self.0 & 0x81ff == 2
+    }
+
+    /// Where that text ends.
+    #[inline]
+    pub(crate) fn opt_text_end(self) -> usize {
+        2 + (self.0 as usize >> 9 & 0x3f)
+    }
+
+    /// The number that it begins with and its bytes, if these are so few that it is a 32-bit one.
+    #[inline]
+    pub(crate) fn short_int(self) -> Option<(i64, usize)> {
+        self.varint().filter(|(_, length)| *length <= 4)
+    }
+
+    /// The number that it begins with as the second branch of a union, and of how many bytes that is.
+    #[inline]
+    pub(crate) fn opt_varint(self) -> Option<(i64, usize)> {
+        if self.0 & 0xff != 2 {
+            return None;
+        }
+        // What comes behind is not known.
+        Word(self.0 >> 8 | 0xff << 56).varint()
+    }
+
+    /// The number that it begins with, and of how many bytes that is.
+    #[inline]
+    pub(crate) fn varint(self) -> Option<(i64, usize)> {
+        let last = !self.0 & 0x8080_8080_8080_8080;
+        if last == 0 {
+            return None;
+        }
+        // The sevens of bits of all bytes move together.
+        let bits = self.0 & (last ^ (last - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let bits = (bits & 0x007f_007f_007f_007f) | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+        let bits = (bits & 0x0000_3fff_0000_3fff) | (bits & 0x3fff_0000_3fff_0000) >> 2;
+        let raw = (bits & 0x0fff_ffff) | (bits & 0x0fff_ffff_0000_0000) >> 4;
+        Some(((raw >> 1) as i64 ^ -((raw & 1) as i64), last.trailing_zeros() as usize / 8 + 1))
     }
 }
 
@@ -218,12 +311,51 @@ mod tests {
         // One block of 2^62 nulls, then nothing.
         let mut bytes = Vec::new();
         super::super::write::long(1 << 62, &mut bytes);
-        assert!(Cursor::new(&bytes).blocks(|_| Ok(())).is_err());
+        assert!(Cursor::new(&bytes).blocks(|_| Ok::<(), Malformed>(())).is_err());
         // A block whose stated size is wrong.
         let mut bytes = Vec::new();
         for part in [-1, 2, 0, 0] {
             super::super::write::long(part, &mut bytes);
         }
-        assert!(Cursor::new(&bytes).blocks(|c| Ok(c.long().map(drop)?)).is_err());
+        assert!(Cursor::new(&bytes).blocks(|c| c.long().map(drop)).is_err());
+    }
+
+    #[test]
+    fn maps_of_short_texts() {
+        let check = |bytes: &[u8], expected: Option<usize>| {
+            assert_eq!(Cursor::new(bytes).short_texts(), expected, "{bytes:?}");
+        };
+        check(b"", None);
+        check(b"\0", Some(1));
+        check(b"\0\x07", Some(1));
+        check(b"\x02\x02a\x04bc\0\x07", Some(7));
+        check(b"\x04\x02a\x04bc\0\x02d\0", Some(10));
+        // Cut short; in two blocks; in a block that states its size; with a long text.
+        check(b"\x02\x02a\x04bc", None);
+        check(b"\x02\x02a\x04bc\x02\x02d\x02e\0", None);
+        check(b"\x01\x0a\x02a\x04bc\0", None);
+        check(&[&b"\x02\x02a\x80\x01"[..], &[b'x'; 64], b"\0"].concat(), None);
+    }
+
+    #[test]
+    fn words_are_as_their_values() {
+        let word = |bytes: &[u8]| Cursor::new(bytes).word();
+        assert_eq!(word(b"").absent(), 0);
+        assert_eq!(word(b"\0\0\x02").absent(), 2);
+        assert_eq!(word(&[0; 9]).absent(), 8);
+        assert!(word(b"\x04ab").is_short_text() && word(b"\x04ab").text_end() == 3);
+        assert!(word(b"\x7e").is_short_text() && word(b"\x7e").text_end() == 64);
+        assert!(!word(b"\x80\x01").is_short_text() && !word(b"\x03").is_short_text());
+        assert!(word(b"\x02\x04ab").is_short_opt_text());
+        assert_eq!(word(b"\x02\x04ab").opt_text_end(), 4);
+        for other in [&b"\x02"[..], b"\0\x04ab", b"\x04\x04ab", b"\x02\x03", b"\x02\x80\x01"] {
+            assert!(!word(other).is_short_opt_text(), "{other:?}");
+        }
+        // A number may not end where the word does not reach.
+        assert_eq!(word(&[2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1]).opt_varint(), None);
+        assert_eq!(word(&[2, 0x80, 1]).opt_varint(), Some((64, 2)));
+        assert_eq!(word(&[0, 0x80, 1]).opt_varint(), None);
+        assert_eq!(word(&[0xff, 0xff, 0xff, 0x7f]).short_int(), Some((-(1 << 27), 4)));
+        assert_eq!(word(&[0x80, 0x80, 0x80, 0x80, 1]).short_int(), None);
     }
 }

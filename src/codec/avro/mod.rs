@@ -10,4 +10,5 @@ pub(crate) mod plan;
 pub(crate) mod read;
 mod resolve;
 pub(crate) mod shape;
+mod steps;
 pub(crate) mod write;

@@ -79,7 +79,7 @@ impl<T: AvroRead> AvroRead for Vec<T> {
         let mut list = Vec::new();
         cursor.blocks(|cursor| {
             list.push(T::read(cursor)?);
-            Ok(())
+            Ok::<(), Reject>(())
         })?;
         Ok(list)
     }
@@ -91,7 +91,7 @@ impl<T: AvroRead> AvroRead for BTreeMap<CompactString, T> {
         cursor.blocks(|cursor| {
             let key = CompactString::read(cursor)?;
             map.insert(key, T::read(cursor)?);
-            Ok(())
+            Ok::<(), Reject>(())
         })?;
         Ok(map)
     }

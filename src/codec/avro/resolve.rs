@@ -1,8 +1,8 @@
 //! Resolution: from a writer's schema to the steps of a plan.
 
 use super::known::{Known, WORDS};
-use super::plan::{DecodePlan, Read, Step};
 use super::shape::{Shape, ShapeId, Shapes, Unit};
+use super::steps::{DecodePlan, Read, Step, Steps};
 use crate::codec::slots::{Kind, Needs, Slot};
 use crate::model::reject::{Reject, RejectReason};
 
@@ -20,36 +20,31 @@ impl DecodePlan {
         let Shape::Record(fields) = shapes.root() else {
             return Err(Reject::whole(RejectReason::IncompatibleSchema));
         };
-        let steps = Vec::with_capacity(fields.len() + 1);
-        let mut plan = DecodePlan { steps, reads: Vec::new(), known: Known::default() };
+        let mut plan = DecodePlan {
+            steps: Vec::with_capacity(fields.len() + 1),
+            nested: Vec::new(),
+            reads: Vec::new(),
+            known: Known::default(),
+        };
         let mut found = 0u64;
         for field in fields {
             let slot = Slot::by_name(&field.name);
             found |= slot.map_or(0, Slot::bit);
-            let step = match slot {
-                Some(slot) => fast(shapes, field.shape, slot).map(|step| passed_over(step, needs)),
-                None => fast_skip(shapes, field.shape),
-            };
-            let step = match step {
-                Some(step) => step,
-                None => {
-                    let read = match (slot, &*field.name) {
-                        (Some(slot), _) => read(shapes, field.shape, slot)?,
-                        (None, "campaign") => nested(shapes, field.shape, &Slot::of_campaign)?,
-                        (None, "origin") if is_origin(shapes, field.shape) => {
-                            nested(shapes, field.shape, &Slot::of_origin)?
-                        }
-                        (None, _) => Read::Skip(field.shape),
-                    };
-                    plan.reads.push(read);
-                    // A schema has far fewer fields than that.
-                    Step::Read(plan.reads.len() as u32 - 1)
+            let step = match (slot, &*field.name) {
+                (Some(slot), _) => match fast(shapes, field.shape, slot) {
+                    Some(step) => passed_over(step, needs),
+                    None => plan.read(read(shapes, field.shape, slot)?),
+                },
+                (None, "campaign") => plan.nested(shapes, field.shape, &Slot::of_campaign)?,
+                (None, "origin") if is_origin(shapes, field.shape) => {
+                    plan.nested(shapes, field.shape, &Slot::of_origin)?
                 }
+                (None, _) => plan.skip(shapes, field.shape),
             };
             plan.steps.push((step, 0));
         }
         plan.mark_known();
-        plan.count_skippable(shapes);
+        plan.steps = count_skippable(std::mem::take(&mut plan.steps), &plan.reads, shapes);
         match REQUIRED.into_iter().find(|slot| found & slot.bit() == 0) {
             Some(slot) => Err(incompatible(slot)),
             None => Ok(plan),
@@ -69,28 +64,107 @@ impl DecodePlan {
         self.steps.insert(first, (Step::Known(count as u8), 0));
     }
 
-    /// Sets, for each step, how many steps from it on take one zero byte and leave everything as a
-    /// record without that field has it: null, false, an empty array; and what is skipped anyway.
-    fn count_skippable(&mut self, shapes: &Shapes) {
-        let mut run = 0u8;
-        for (step, skippable) in self.steps.iter_mut().rev() {
-            let is_skippable = match *step {
-                Step::Text(_) | Step::Unread(_) | Step::Long(_) | Step::Known(_) => false,
-                Step::Read(at) => match &self.reads[at as usize] {
-                    Read::Skip(shape) => is_one_zero(shapes, *shape),
-                    Read::Union(branches) => match branches.first() {
-                        Some(Read::Null) => true,
-                        Some(Read::Skip(shape)) => matches!(shapes.get(*shape), Shape::Null),
-                        _ => false,
-                    },
-                    _ => false,
-                },
-                _ => true,
-            };
-            run = if is_skippable { run.saturating_add(1) } else { 0 };
-            *skippable = run;
+    /// A step of its own for what is not one of the common ones.
+    fn read(&mut self, read: Read) -> Step {
+        self.reads.push(read);
+        // A schema has far fewer fields than that.
+        Step::Read(self.reads.len() as u32 - 1)
+    }
+
+    /// The step that moves over a field.
+    fn skip(&mut self, shapes: &Shapes, shape: ShapeId) -> Step {
+        let nobody = |_: &str| None;
+        if let Some(step) = fast_skip(shapes, shape).or_else(|| self.record(shapes, shape, &nobody))
+        {
+            return step;
+        }
+        match shapes.get(shape) {
+            Shape::Map(values) if matches!(shapes.get(*values), Shape::Text | Shape::Bytes) => {
+                self.reads.push(Read::Skip(shape));
+                Step::SkipTexts(self.reads.len() as u32 - 1)
+            }
+            Shape::Array(items) => match self.flat(shapes, *items, &nobody) {
+                Some(at) => Step::Records(at),
+                None => self.read(Read::Skip(shape)),
+            },
+            _ => self.read(Read::Skip(shape)),
         }
     }
+
+    /// The step that reads some fields of a nested record, which may be one branch of a union.
+    fn nested(
+        &mut self,
+        shapes: &Shapes,
+        shape: ShapeId,
+        slot_of: &dyn Fn(&str) -> Option<Slot>,
+    ) -> Result<Step, Reject> {
+        if let Some(step) = self.record(shapes, shape, slot_of) {
+            return Ok(step);
+        }
+        let read = nested(shapes, shape, slot_of)?;
+        Ok(self.read(read))
+    }
+
+    /// The step of a record, also as `["null", T]`, that holds nothing but common fields.
+    fn record(
+        &mut self,
+        shapes: &Shapes,
+        shape: ShapeId,
+        slot_of: &dyn Fn(&str) -> Option<Slot>,
+    ) -> Option<Step> {
+        match second_of_nullable(shapes, shape) {
+            Some(inner) => self.flat(shapes, inner, slot_of).map(Step::OptRecord),
+            None => self.flat(shapes, shape, slot_of).map(Step::Record),
+        }
+    }
+
+    /// The steps of a record that holds nothing but common fields, if it is one.
+    fn flat(
+        &mut self,
+        shapes: &Shapes,
+        shape: ShapeId,
+        slot_of: &dyn Fn(&str) -> Option<Slot>,
+    ) -> Option<u32> {
+        let Shape::Record(fields) = shapes.get(shape) else { return None };
+        let steps: Option<Steps> = fields
+            .iter()
+            .map(|field| match slot_of(&field.name) {
+                Some(slot) => Some((fast(shapes, field.shape, slot)?, 0)),
+                None => Some((fast_skip(shapes, field.shape)?, 0)),
+            })
+            .collect();
+        self.nested.push(count_skippable(steps?, &[], shapes));
+        Some(self.nested.len() as u32 - 1)
+    }
+}
+
+/// Sets, for each step, how many steps from it on take one zero byte and leave everything as a
+/// record without that field has it: null, false, an empty array; and what is skipped anyway.
+fn count_skippable(mut steps: Steps, reads: &[Read], shapes: &Shapes) -> Steps {
+    let mut run = 0u8;
+    for (step, skippable) in steps.iter_mut().rev() {
+        let is_skippable = match *step {
+            Step::Text(_)
+            | Step::Unread(_)
+            | Step::Int(_)
+            | Step::Long(_)
+            | Step::Record(_)
+            | Step::Known(_) => false,
+            Step::Read(at) => match &reads[at as usize] {
+                Read::Skip(shape) => is_one_zero(shapes, *shape),
+                Read::Union(branches) => match branches.first() {
+                    Some(Read::Null) => true,
+                    Some(Read::Skip(shape)) => matches!(shapes.get(*shape), Shape::Null),
+                    _ => false,
+                },
+                _ => false,
+            },
+            _ => true,
+        };
+        run = if is_skippable { run.saturating_add(1) } else { 0 };
+        *skippable = run;
+    }
+    steps
 }
 
 /// True for a type of which a zero byte is a whole value.
@@ -112,6 +186,7 @@ fn fits(shape: &Shape, slot: Slot) -> Option<Step> {
         (Shape::Text | Shape::Bytes, Kind::Text) => Some(Step::Text(slot)),
         (Shape::Long(Unit::Plain | Unit::Millis), Kind::Time) => Some(Step::Long(slot)),
         (Shape::Long(Unit::Plain), Kind::Long) => Some(Step::Long(slot)),
+        (Shape::Int, Kind::Int | Kind::Long | Kind::Time) => Some(Step::Int(slot)),
         (Shape::Boolean, Kind::Bool) => Some(Step::Bool(slot)),
         _ => None,
     }
@@ -119,20 +194,26 @@ fn fits(shape: &Shape, slot: Slot) -> Option<Step> {
 
 /// The second branch of a `["null", T]`.
 fn nullable(shapes: &Shapes, shape: ShapeId) -> Option<&Shape> {
+    second_of_nullable(shapes, shape).map(|other| shapes.get(other))
+}
+
+fn second_of_nullable(shapes: &Shapes, shape: ShapeId) -> Option<ShapeId> {
     match shapes.get(shape) {
         Shape::Union(branches) => match **branches {
-            [null, other] if matches!(shapes.get(null), Shape::Null) => Some(shapes.get(other)),
+            [null, other] if matches!(shapes.get(null), Shape::Null) => Some(other),
             _ => None,
         },
         _ => None,
     }
 }
 
+/// The step for a value that goes into a slot, if it is one of the common ones.
 fn fast(shapes: &Shapes, shape: ShapeId, slot: Slot) -> Option<Step> {
     match nullable(shapes, shape) {
         None => fits(shapes.get(shape), slot),
         Some(inner) => match fits(inner, slot)? {
             Step::Text(slot) => Some(Step::OptText(slot)),
+            Step::Int(slot) => Some(Step::OptInt(slot)),
             Step::Long(slot) => Some(Step::OptLong(slot)),
             _ => None,
         },
@@ -149,9 +230,11 @@ fn passed_over(step: Step, needs: Needs) -> Step {
     }
 }
 
+/// The step for a value that is moved over, if it is one of the common ones.
 fn fast_skip(shapes: &Shapes, shape: ShapeId) -> Option<Step> {
     match shapes.get(shape) {
         Shape::Text | Shape::Bytes => Some(Step::SkipText),
+        Shape::Int => Some(Step::SkipInt),
         Shape::Long(_) => Some(Step::SkipLong),
         _ => match nullable(shapes, shape)? {
             Shape::Text | Shape::Bytes => Some(Step::SkipOptText),

@@ -1,7 +1,7 @@
 //! A writer schema compiled for reading: every reference resolved, every logical type reduced to
 //! what it means here. Skips values and reads them into a [`Tree`].
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Malformed};
 use crate::codec::tree::Tree;
 use crate::model::reject::{Reject, RejectReason};
 use apache_avro::Schema;
@@ -77,6 +77,29 @@ pub(crate) struct Shapes {
     pub(crate) name: Option<String>,
 }
 
+/// Why a value cannot be moved over. As small as can be, so that results stay in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unskippable {
+    Malformed,
+    TooDeep,
+}
+
+impl From<Malformed> for Unskippable {
+    fn from(_: Malformed) -> Unskippable {
+        Unskippable::Malformed
+    }
+}
+
+impl From<Unskippable> for Reject {
+    #[cold]
+    fn from(why: Unskippable) -> Reject {
+        match why {
+            Unskippable::Malformed => Malformed.into(),
+            Unskippable::TooDeep => too_deep(),
+        }
+    }
+}
+
 fn incompatible() -> Reject {
     Reject::whole(RejectReason::IncompatibleSchema)
 }
@@ -144,39 +167,34 @@ impl Shapes {
         id: ShapeId,
         cursor: &mut Cursor<'_>,
         depth: u32,
-    ) -> Result<(), Reject> {
+    ) -> Result<(), Unskippable> {
         if depth > MAX_DEPTH {
-            return Err(too_deep());
+            return Err(Unskippable::TooDeep);
         }
         match &self.arena[id] {
-            Shape::Null => Ok(()),
-            Shape::Boolean => cursor.boolean().map(drop).map_err(Reject::from),
-            Shape::Int => cursor.int().map(drop).map_err(Reject::from),
-            Shape::Long(_) => cursor.long().map(drop).map_err(Reject::from),
-            Shape::Float => cursor.take(4).map(drop).map_err(Reject::from),
-            Shape::Double => cursor.take(8).map(drop).map_err(Reject::from),
-            Shape::Bytes | Shape::Text => cursor.bytes().map(drop).map_err(Reject::from),
-            Shape::Fixed(size) => cursor.take(*size).map(drop).map_err(Reject::from),
-            Shape::Enum(symbols) => cursor.index(symbols.len()).map(drop).map_err(Reject::from),
-            Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1)),
-            Shape::Map(values) if matches!(self.arena[*values], Shape::Text | Shape::Bytes) => {
-                cursor.blocks(|c| {
-                    c.bytes()?;
-                    c.bytes().map(drop).map_err(Reject::from)
-                })
-            }
+            Shape::Null => {}
+            Shape::Boolean => drop(cursor.boolean()?),
+            Shape::Int => drop(cursor.int()?),
+            Shape::Long(_) => drop(cursor.long()?),
+            Shape::Float => drop(cursor.take(4)?),
+            Shape::Double => drop(cursor.take(8)?),
+            Shape::Bytes | Shape::Text => drop(cursor.bytes()?),
+            Shape::Fixed(size) => drop(cursor.take(*size)?),
+            Shape::Enum(symbols) => drop(cursor.index(symbols.len())?),
+            Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1))?,
             Shape::Map(values) => cursor.blocks(|c| {
                 c.bytes()?;
                 self.skip(*values, c, depth + 1)
-            }),
+            })?,
             Shape::Union(branches) => {
                 let branch = cursor.index(branches.len())?;
-                self.skip(branches[branch], cursor, depth + 1)
+                self.skip(branches[branch], cursor, depth + 1)?;
             }
             Shape::Record(fields) => {
-                fields.iter().try_for_each(|f| self.skip(f.shape, cursor, depth + 1))
+                fields.iter().try_for_each(|f| self.skip(f.shape, cursor, depth + 1))?;
             }
         }
+        Ok(())
     }
 
     fn tree<'a>(
@@ -206,7 +224,7 @@ impl Shapes {
                 let mut list = Vec::new();
                 cursor.blocks(|c| {
                     list.push(self.tree(*items, c, depth + 1)?);
-                    Ok(())
+                    Ok::<(), Reject>(())
                 })?;
                 Tree::List(list)
             }
@@ -215,7 +233,7 @@ impl Shapes {
                 cursor.blocks(|c| {
                     let key = Cow::Borrowed(text(c.bytes()?)?);
                     map.push((key, self.tree(*values, c, depth + 1)?));
-                    Ok(())
+                    Ok::<(), Reject>(())
                 })?;
                 Tree::Map(map)
             }
