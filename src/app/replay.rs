@@ -372,8 +372,11 @@ fn line_of(produce: &Produce) -> Vec<u8> {
         (Some(value), false) => value.clone(),
         _ => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let headers: BTreeMap<&str, String> =
-                produce.headers.iter().map(|(name, value)| (*name, text(value))).collect();
+            let headers: BTreeMap<&str, String> = produce
+                .headers
+                .iter()
+                .map(|(name, value)| (&**name, text(value.as_deref().unwrap_or_default())))
+                .collect();
             let value = produce.value.as_deref();
             let value = value.and_then(|v| serde_json::from_slice::<serde_json::Value>(v).ok());
             let all = serde_json::json!({

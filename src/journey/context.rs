@@ -11,7 +11,6 @@ use crate::engine::{Fact, Output};
 use crate::model::ids::{PartitionId, hex};
 use crate::model::time::{EventTime, Millis, Slice, SliceGrid};
 use compact_str::CompactString;
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// Names facts by where in the log they came about.
@@ -142,18 +141,82 @@ pub(super) fn name_of(kind: &str, tenant: &str, customer: &str, fingerprint: u64
     hex(xxh3_128(&bytes))
 }
 
+/// Bytes that fit into the room of [`Pieces`].
+const PIECES: usize = 256;
+
 /// Takes in what is to be hashed, to hash it in one piece: starting a hash that takes pieces costs
 /// more than most hashes. The result is the same.
-#[derive(Default, Debug)]
-pub(super) struct Pieces(pub(super) SmallVec<[u8; 256]>);
+#[derive(Debug)]
+pub(super) struct Pieces {
+    room: [u8; PIECES],
+    length: usize,
+    /// All, once they are more than there is room for.
+    many: Vec<u8>,
+}
+
+impl Default for Pieces {
+    fn default() -> Pieces {
+        Pieces { room: [0; PIECES], length: 0, many: Vec::new() }
+    }
+}
+
+impl Pieces {
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        match self.room[self.length..].first_chunk_mut::<N>() {
+            Some(room) => {
+                *room = bytes;
+                self.length += N;
+            }
+            None => self.spill(&bytes),
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        self.many.extend_from_slice(&self.room[..self.length]);
+        self.many.extend_from_slice(bytes);
+        self.length = 0;
+    }
+}
 
 impl std::hash::Hasher for Pieces {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        match self.room[self.length..].get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => self.spill(bytes),
+        }
+    }
+
+    #[inline]
+    fn write_u8(&mut self, number: u8) {
+        self.put(number.to_ne_bytes());
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.put(number.to_ne_bytes());
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.put(number.to_ne_bytes());
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        self.put(number.to_ne_bytes());
     }
 
     fn finish(&self) -> u64 {
-        xxh3_64(&self.0)
+        let rest = &self.room[..self.length];
+        match self.many.is_empty() {
+            true => xxh3_64(rest),
+            false => xxh3_64(&[&self.many, rest].concat()),
+        }
     }
 }
 
@@ -179,4 +242,22 @@ pub(super) fn fingerprint(source: &str, id: &str) -> u64 {
 pub(super) struct Who {
     pub(super) tenant: TenantId,
     pub(super) customer: CompactString,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{Hash, Hasher};
+
+    #[test]
+    fn pieces_hash_as_by_a_hash_that_takes_pieces() {
+        let text = "x".repeat(3 * PIECES);
+        for length in (0..text.len()).chain([0, text.len()]) {
+            let what = (&text[..length], Some(7_i64), [Some("y"), None], Some(3_u32), length, 1_u8);
+            let (mut pieces, mut expected) = (Pieces::default(), Xxh3::new());
+            what.hash(&mut pieces);
+            what.hash(&mut expected);
+            assert_eq!(pieces.finish(), expected.digest(), "{length}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use super::log::{OwnValue, Path};
 use super::profile::ProfileId;
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Time between first and last event that makes a session engaged.
 const ENGAGED_AFTER: Millis = Millis::from_secs(10);
@@ -146,7 +147,7 @@ impl Session {
 }
 
 /// Those that may still change.
-pub(super) fn live(sessions: &[Session], ctx: &Context<'_>) -> Vec<u64> {
+pub(super) fn live(sessions: &[Session], ctx: &Context<'_>) -> SmallVec<[u64; 8]> {
     sessions.iter().filter(|s| !s.is_final(ctx)).map(|s| s.facts.first).collect()
 }
 

@@ -8,6 +8,7 @@
 //! customer, who knows best, and so which timers there are never depends on what is left lying.
 
 use crate::model::time::EventTime;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Place of a customer in the store.
@@ -88,14 +89,14 @@ impl Timers {
         self.near.first().map(|(due, _)| *due).filter(|due| *due < clock)
     }
 
-    /// Takes out those due at the earliest moment, if the clock has passed it.
+    /// Takes out those due at the earliest moment, if the clock has passed it: mostly one.
     pub(super) fn pass(
         &mut self,
         clock: EventTime,
         of: impl Fn(Slot) -> Option<EventTime>,
-    ) -> Option<(EventTime, Vec<Slot>)> {
+    ) -> Option<(EventTime, SmallVec<[Slot; 8]>)> {
         let due = self.passed(clock, of)?;
-        let mut slots = Vec::new();
+        let mut slots = SmallVec::new();
         while let Some((at, slot)) = self.near.first().copied().filter(|(at, _)| *at == due) {
             self.near.remove(&(at, slot));
             slots.push(slot);
@@ -113,6 +114,7 @@ impl Timers {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use smallvec::smallvec;
 
     #[test]
     fn a_timer_fires_when_the_clock_passes_it_and_not_at_it() {
@@ -124,7 +126,7 @@ mod tests {
         timers.set(5, Some(at(90)), Some(at(110)));
         let of = |slot| Some(if slot == 5 { at(110) } else { at(100) });
         assert_eq!(timers.pass(at(100), of), None);
-        assert_eq!(timers.pass(at(101), of), Some((at(100), vec![3, 7])));
+        assert_eq!(timers.pass(at(101), of), Some((at(100), smallvec![3, 7])));
         assert_eq!((timers.next(of), timers.len()), (Some(at(110)), 1));
     }
 

@@ -1,11 +1,11 @@
 //! What a worker runs: tasks, and the records that go in and out of them.
 
 use super::batch::MessageHeaders;
+use crate::codec::derived::Header;
 use crate::codec::inputs::Taken;
 use crate::engine::state::Checkpointed;
 use crate::model::ids::{Offset, PartitionId};
 use crate::model::time::{EventTime, Millis};
-use compact_str::CompactString;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ pub struct OutRecord {
     /// Value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Headers in order.
-    pub headers: Vec<(CompactString, Option<Vec<u8>>)>,
+    pub headers: Vec<Header>,
     /// Timestamp in milliseconds since the epoch; `None` is the time of sending. Topics that
     /// [`topics`](super::topics) creates replace it by the broker's.
     pub timestamp: Option<i64>,

@@ -529,7 +529,7 @@ mod real {
         let writer = Writer::new(&connection, 1 << 20).unwrap();
         let topic: Arc<str> = "keyed".into();
         let mut record = OutRecord::new(&topic, b"default|c-1".to_vec(), Some(b"v".to_vec()));
-        record.headers = vec![("ce_id".into(), Some(b"1".to_vec())), ("none".into(), None)];
+        record.headers = vec![("ce_id".into(), Some(b"1"[..].into())), ("none".into(), None)];
         writer.send(&record).unwrap();
         writer.flush(DEADLINE).unwrap();
         let ends = end_offsets(&connection, "keyed").unwrap();

@@ -1,7 +1,7 @@
 //! What the tasks of all roles share.
 
 use crate::app::summary::Totals;
-use crate::codec::derived::{Encoding, Produce, encode};
+use crate::codec::derived::{Encoding, Header, HeaderValue, Produce, encode, header};
 use crate::engine::Fact;
 use crate::kafka::registry::Registry;
 use crate::kafka::task::{OutRecord, Produced, Record};
@@ -78,13 +78,12 @@ impl Context {
     pub fn produce(&self, fact: &Fact, scratch: &mut Vec<Produce>, out: &mut Produced) {
         encode(fact, &self.encoding, &self.app, scratch);
         for produce in scratch.drain(..) {
-            let headers = produce.headers.into_iter();
             out.records.push(OutRecord {
                 topic: self.name(produce.topic).clone(),
                 partition: produce.partition,
                 key: Some(produce.key),
                 value: produce.value,
-                headers: headers.map(|(n, v)| (CompactString::const_new(n), Some(v))).collect(),
+                headers: produce.headers,
                 timestamp: None,
             });
         }
@@ -94,10 +93,13 @@ impl Context {
     /// too large for the client is cut off, so that no record stops a task: `dlq.truncated` then has
     /// the length that the value had.
     pub fn dead_letter(&self, record: &Record<'_>, reject: &Reject) -> OutRecord {
-        let mut headers: Vec<(CompactString, Option<Vec<u8>>)> =
-            record.headers.iter().map(|(n, v)| (n.into(), v.map(<[u8]>::to_vec))).collect();
+        let mut headers: Vec<Header> = record
+            .headers
+            .iter()
+            .map(|(n, v)| (n.into(), v.map(HeaderValue::from_slice)))
+            .collect();
         let of_headers: usize =
-            headers.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len) + 16).sum();
+            headers.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, |v| v.len()) + 16).sum();
         let mut key = record.key;
         let mut used = MESSAGE_ROOM + of_headers + key.map_or(0, <[u8]>::len);
         if used > self.message_bytes {
@@ -107,16 +109,13 @@ impl Context {
         let room = self.message_bytes.saturating_sub(used);
         let value = record.value.map(|value| &value[..value.len().min(room)]);
         let whole = record.value.map_or(0, <[u8]>::len);
-        let mut say = |name: &'static str, text: String| {
-            headers.push((CompactString::const_new(name), Some(text.into_bytes())));
-        };
-        say("dlq.reason", reject.reason.name().to_owned());
-        say("dlq.field", reject.field.clone().unwrap_or_default());
-        say("dlq.topic", record.topic.to_owned());
-        say("dlq.partition", record.partition.to_string());
-        say("dlq.offset", record.offset.to_string());
+        headers.push(header("dlq.reason", reject.reason.name()));
+        headers.push(header("dlq.field", reject.field.as_deref().unwrap_or_default()));
+        headers.push(header("dlq.topic", record.topic));
+        headers.push(header("dlq.partition", record.partition.to_string()));
+        headers.push(header("dlq.offset", record.offset.to_string()));
         if whole > room {
-            say("dlq.truncated", whole.to_string());
+            headers.push(header("dlq.truncated", whole.to_string()));
         }
         OutRecord {
             topic: self.name(Topic::Rejected).clone(),

@@ -7,6 +7,7 @@ use crate::clock::{self, Moment};
 use crate::codec::canonical::{
     Needs, encode_avro, encode_control_avro, encode_control_json, encode_json,
 };
+use crate::codec::derived::header;
 use crate::codec::murmur2::partition_of;
 use crate::config::Format;
 use crate::engine::progress::Report;
@@ -123,13 +124,12 @@ impl IngestTask {
                     encode_control_avro(id, &control, &mut value);
                 }
             }
-            let header = (CompactString::const_new(CONTROL_HEADER), Some(b"mark".to_vec()));
             out.records.push(OutRecord {
                 topic: self.context.name(Topic::Canonical).clone(),
                 partition: Some(partition),
                 key: None,
                 value: Some(value),
-                headers: vec![header],
+                headers: vec![header(CONTROL_HEADER, "mark")],
                 timestamp: None,
             });
         }

@@ -33,12 +33,19 @@ use crate::model::record::{
 use crate::model::reject::{Reject, RejectReason};
 use crate::model::time::EventTime;
 use crate::model::topic::Topic;
-use compact_str::CompactString;
+use compact_str::{CompactString, ToCompactString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+/// The value of a header: most of ours are no longer than that.
+pub type HeaderValue = SmallVec<[u8; 32]>;
+
+/// Name and value of a header.
+pub type Header = (CompactString, Option<HeaderValue>);
 
 /// A record to produce.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +59,7 @@ pub struct Produce {
     /// The value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// The headers.
-    pub headers: Vec<(&'static str, Vec<u8>)>,
+    pub headers: Vec<Header>,
 }
 
 /// Ids that the registry gave the schemas of the derived topics.
@@ -140,9 +147,9 @@ fn checkout(record: &CheckoutRecord, encoding: &Encoding, source: &str) -> Produ
 fn late(record: &LateRecord, source: &str) -> Produce {
     let event = Event { id: &record.id, kind: "touchpoints.late.v1", time: record.event_time };
     let mut headers = event.headers(source);
-    headers.push(("late.by_ms", record.late_by_ms.to_string().into_bytes()));
-    headers.push(("late.watermark", record.watermark.as_ms().to_string().into_bytes()));
-    headers.push(("late.origin", record.origin.clone().into_bytes()));
+    headers.push(header("late.by_ms", record.late_by_ms.to_string()));
+    headers.push(header("late.watermark", record.watermark.as_ms().to_string()));
+    headers.push(header("late.origin", &record.origin));
     Produce {
         topic: Topic::Late,
         partition: None,
@@ -268,23 +275,24 @@ struct Event<'a> {
 }
 
 impl Event<'_> {
-    fn headers(&self, source: &str) -> Vec<(&'static str, Vec<u8>)> {
+    fn headers(&self, source: &str) -> Vec<Header> {
         vec![
-            ("ce_id", self.id.as_bytes().to_vec()),
-            ("ce_source", source.as_bytes().to_vec()),
-            ("ce_type", self.kind.as_bytes().to_vec()),
-            ("ce_specversion", b"1.0".to_vec()),
-            ("ce_time", self.time.to_string().into_bytes()),
+            header("ce_id", self.id),
+            header("ce_source", source),
+            header("ce_type", self.kind),
+            header("ce_specversion", "1.0"),
+            header("ce_time", self.time.to_compact_string()),
         ]
     }
 }
 
-fn produce(
-    topic: Topic,
-    key: String,
-    value: Option<Vec<u8>>,
-    headers: Vec<(&'static str, Vec<u8>)>,
-) -> Produce {
+/// A header whose value is a text.
+pub fn header(name: &'static str, text: impl AsRef<str>) -> Header {
+    let value = HeaderValue::from_slice(text.as_ref().as_bytes());
+    (CompactString::const_new(name), Some(value))
+}
+
+fn produce(topic: Topic, key: String, value: Option<Vec<u8>>, headers: Vec<Header>) -> Produce {
     Produce { topic, partition: None, key: key.into_bytes(), value, headers }
 }
 

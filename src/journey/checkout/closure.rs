@@ -46,7 +46,7 @@ impl Closure {
 
     /// The keys of one settled instance, connected as they were: not all need to be.
     fn connect_seed(&mut self, keys: &[SeedKey]) {
-        let nodes: Vec<usize> = keys.iter().map(|key| self.node(key.key())).collect();
+        let nodes: SmallVec<[usize; 8]> = keys.iter().map(|key| self.node(key.key())).collect();
         for (at, key) in keys.iter().enumerate() {
             for (before, other) in keys[..at].iter().enumerate() {
                 if other.group == key.group {

@@ -17,11 +17,14 @@ use smallvec::{SmallVec, smallvec};
 /// Orders whose events are gone: their keys, and until when they are remembered.
 pub(super) type OrdersDone = Vec<(u64, EventTime)>;
 
+/// What checkouts count for.
+pub(super) type Posts = SmallVec<[Post; 8]>;
+
 /// What a customer's checkouts amount to.
 #[derive(Default, Debug)]
 pub(super) struct Figured {
     /// Sorted.
-    pub(super) posts: Vec<Post>,
+    pub(super) posts: Posts,
     pub(super) earned: Vec<Earned>,
 }
 
@@ -66,7 +69,7 @@ fn outcome(
     instance: &Instance,
     seeds: &[Seed],
     unique: bool,
-    posts: &mut Vec<Post>,
+    posts: &mut Posts,
     ctx: &Context<'_>,
 ) {
     let decided = instance.decided_at().map(|at| ctx.grid.slice(at));

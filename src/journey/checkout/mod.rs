@@ -45,7 +45,8 @@ use instance::{Instance, Rules};
 use publish::Published;
 use seed::{Kept, Seed};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use smallvec::{SmallVec, smallvec};
+use std::collections::BTreeMap;
 
 /// Events kept per customer that the clock has passed, and with those that it has not; beyond it the
 /// oldest settle before their time.
@@ -83,6 +84,9 @@ pub(super) struct Checkouts {
     /// Nothing could settle at the last try: not tried again before the clock has passed this.
     settle_after: Option<EventTime>,
 }
+
+/// Some of a customer's events, in their order.
+type Events<'a> = SmallVec<[&'a RichEvent; 16]>;
 
 /// Checkouts, then carts, as derived from one set of events when time has passed up to `clock`.
 fn derive(
@@ -157,7 +161,7 @@ impl Checkouts {
     pub(super) fn rethink(
         &mut self,
         who: &Who,
-        live: impl FnOnce(&Context<'_>) -> Vec<u64>,
+        live: impl FnOnce(&Context<'_>) -> SmallVec<[u64; 8]>,
         ctx: &mut Context<'_>,
     ) -> Vec<u64> {
         if !self.stale && !self.due.is_some_and(|due| ctx.passed(due)) {
@@ -174,9 +178,7 @@ impl Checkouts {
         }
         self.stale = false;
         self.seen_at = ctx.clock;
-        let seen = self.seen(ctx);
-        let (checkouts, carts) = derive(&self.seeds, &seen, self.seen_at, ctx);
-        let figured = self.figured(&checkouts, &seen, ctx);
+        let (checkouts, carts, figured) = self.derived(self.number_seen(ctx), ctx);
         let touched = self.correct(figured, ctx);
         for kind in [&checkouts, &carts] {
             let published = &mut self.published;
@@ -186,17 +188,21 @@ impl Checkouts {
         touched
     }
 
-    /// The events that the clock has passed: all rests on these, as nothing that is not late can come
-    /// between them any more, and so does not depend on the order of arrival.
-    fn seen(&self, ctx: &Context<'_>) -> Vec<&RichEvent> {
-        self.first(self.number_seen(ctx))
+    /// Checkouts and carts of the first `seen` events, and what they amount to.
+    fn derived(&self, seen: usize, ctx: &Context<'_>) -> (Vec<Instance>, Vec<Instance>, Figured) {
+        let seen = self.first(seen);
+        let (checkouts, carts) = derive(&self.seeds, &seen, self.seen_at, ctx);
+        let figured = self.figured(&checkouts, &seen, ctx);
+        (checkouts, carts, figured)
     }
 
+    /// How many events the clock has passed: all rests on these, as nothing that is not late can come
+    /// between them any more, and so does not depend on the order of arrival.
     fn number_seen(&self, ctx: &Context<'_>) -> usize {
         self.events.partition_point(|e| ctx.passed(e.time()))
     }
 
-    fn first(&self, n: usize) -> Vec<&RichEvent> {
+    fn first(&self, n: usize) -> Events<'_> {
         self.events[..n].iter().collect()
     }
 
@@ -216,7 +222,7 @@ impl Checkouts {
         if !seen.iter().any(|e| e.late) {
             return figures(checkouts, seen, &self.seeds, &self.orders_done, ctx);
         }
-        let timely: Vec<&RichEvent> = seen.iter().copied().filter(|e| !e.late).collect();
+        let timely: Events<'_> = seen.iter().copied().filter(|e| !e.late).collect();
         let closure = Closure::of(&self.seeds, &timely);
         let rules = Rules { settings: ctx.settings, profiles: ctx.profiles };
         let checkouts = derive::checkouts(&self.seeds, &timely, &closure, self.seen_at, rules);
@@ -225,11 +231,11 @@ impl Checkouts {
 
     /// Counts the difference to what has been counted; returns the sessions whose money changed.
     fn correct(&mut self, figured: Figured, ctx: &mut Context<'_>) -> Vec<u64> {
-        for (post, sign) in difference(&self.posted, &figured.posts) {
-            ctx.post_all(&post, sign);
+        let steps = difference(&self.posted, &figured.posts);
+        if !steps.is_empty() {
+            steps.iter().for_each(|(post, sign)| ctx.post_all(post, *sign));
+            self.posted = figured.posts.to_vec();
         }
-        self.posted = figured.posts;
-        self.posted.shrink_to_fit();
         if self.earned == figured.earned {
             return Vec::new();
         }
@@ -320,13 +326,10 @@ impl Checkouts {
         let excess = self.seeds.len().saturating_sub(SEEDS_MAX);
         self.seeds.drain(..excess);
         // What the settled ones counted for stays counted.
-        let seen = self.first(seen.saturating_sub(cut));
-        let (checkouts, carts) = derive(&self.seeds, &seen, self.seen_at, ctx);
-        let figured = self.figured(&checkouts, &seen, ctx);
+        let (checkouts, carts, figured) = self.derived(seen.saturating_sub(cut), ctx);
         self.due = self.fate(&checkouts, &carts, ctx);
-        self.posted = figured.posts;
+        self.posted = figured.posts.to_vec();
         self.earned = figured.earned;
-        self.posted.shrink_to_fit();
         self.earned.shrink_to_fit();
     }
 
@@ -374,14 +377,14 @@ impl Checkouts {
         let floor = ctx.floor();
         let full = self.is_full(seen);
         // Up to where each event's instances reach; `None` if one of them is not settled.
-        let mut reach: Vec<Option<usize>> = (0..self.events.len()).map(Some).collect();
-        let mut assigned: BTreeSet<usize> = BTreeSet::new();
+        let mut reach: SmallVec<[Option<usize>; 16]> = (0..self.events.len()).map(Some).collect();
+        let mut assigned: SmallVec<[bool; 32]> = smallvec![false; self.events.len()];
         for instance in checkouts.iter().chain(carts) {
             let Some(last) = instance.events.last() else { continue };
             let decided = instance.decided_at().is_some_and(|at| ctx.passed(at));
             let old = instance.latest(&self.events) < floor;
-            assigned.extend(instance.events.iter().copied());
             for place in &instance.events {
+                assigned[*place] = true;
                 reach[*place] = reach[*place].filter(|_| decided && (old || full));
                 reach[*place] = reach[*place].map(|far| far.max(*last));
             }
@@ -390,12 +393,14 @@ impl Checkouts {
         let seen = self.first(seen);
         let closure = Closure::of(&self.seeds, &seen);
         let root = |event: &RichEvent| event.own_keys().find_map(|key| closure.root(key));
-        let mut last_of: BTreeMap<usize, usize> = BTreeMap::new();
-        last_of.extend(seen.iter().enumerate().filter_map(|(at, e)| Some((root(e)?, at))));
-        for (place, event) in seen.iter().enumerate() {
-            let connected = root(event).and_then(|root| last_of.get(&root));
-            if let (false, Some(last)) = (assigned.contains(&place), connected) {
-                reach[place] = Some(*last);
+        if assigned[..seen.len()].contains(&false) {
+            let mut last_of: BTreeMap<usize, usize> = BTreeMap::new();
+            last_of.extend(seen.iter().enumerate().filter_map(|(at, e)| Some((root(e)?, at))));
+            for (place, event) in seen.iter().enumerate() {
+                let connected = root(event).and_then(|root| last_of.get(&root));
+                if let (false, Some(last)) = (assigned[place], connected) {
+                    reach[place] = Some(*last);
+                }
             }
         }
         let (mut cut, mut far) = (0, 0);
@@ -454,9 +459,9 @@ fn due(checkouts: &[Instance], carts: &[Instance], ctx: &Context<'_>) -> Option<
 }
 
 /// What must be added (1) and taken back (−1) to get from `old` to `new`, both sorted.
-fn difference(old: &[Post], new: &[Post]) -> Vec<(Post, i64)> {
+fn difference(old: &[Post], new: &[Post]) -> SmallVec<[(Post, i64); 8]> {
     let (mut a, mut b) = (old.iter().peekable(), new.iter().peekable());
-    let mut steps = Vec::new();
+    let mut steps = SmallVec::new();
     loop {
         match (a.peek(), b.peek()) {
             (Some(x), Some(y)) if x == y => {

@@ -192,7 +192,7 @@ fn records(fact: &Fact, encoding: &Encoding) -> Vec<Produce> {
 
 fn header<'a>(record: &'a Produce, name: &str) -> &'a str {
     let (_, value) = record.headers.iter().find(|(n, _)| *n == name).unwrap();
-    std::str::from_utf8(value).unwrap()
+    std::str::from_utf8(value.as_deref().unwrap()).unwrap()
 }
 
 /// Encodes both ways, has the Avro library read it, decodes both, and gives the JSON record back.
