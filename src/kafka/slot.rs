@@ -3,7 +3,7 @@
 use super::batch::BatchConsumer;
 use super::error::Error;
 use super::observer::age_secs;
-use super::task::{Produced, Record, Task, TaskError, TopicPartition};
+use super::task::{Produced, Record, Task, TaskError, TopicPartition, Upcoming};
 use super::waits;
 use crate::clock::Moment;
 use crate::model::ids::NextOffset;
@@ -112,6 +112,13 @@ impl Slot {
         let Some(end) = self.end else { return false };
         let reached = end.get() <= 0 || self.next.is_some_and(|next| next >= end);
         reached && self.state == State::Running
+    }
+
+    /// What comes next: what is kept for it is brought into the cache. Changes nothing.
+    pub(super) fn fetch(&self, next: &Upcoming<'_>) {
+        if self.state == State::Running {
+            self.task.fetch(&next.keys);
+        }
     }
 
     pub(super) fn fold(

@@ -20,6 +20,7 @@ use crate::clock::Moment;
 use crate::model::ids::PartitionId;
 use crate::model::time::Millis;
 use rdkafka::{Offset, TopicPartitionList};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,42 +261,54 @@ impl<C: CommitStep> Worker<C> {
         let mut last = 0;
         let mut folded = 0;
         let mut failed = None;
-        self.consumer.drain(|event| {
-            if failed.is_some() {
-                return;
+        loop {
+            if let Some(next) = self.consumer.upcoming()
+                && let Some(slot) = find(slots, &mut last, next.topic, next.partition)
+            {
+                slot.fetch(&next);
             }
-            match event {
-                Event::Record(record) => {
-                    let Some(slot) = find(slots, &mut last, record.topic, record.partition) else {
-                        return;
-                    };
-                    // No position rests on a part alone: it is handed over by itself.
-                    let part = |out: &mut Produced| {
-                        std::mem::swap(&mut step.outputs, &mut out.records);
-                        commit.hand_over(step)
-                    };
-                    match fold_wholly(slot, role, &record, out, part) {
-                        Ok(Folded::Yes) => folded += 1,
-                        Ok(Folded::Skipped | Folded::InPart) => {}
-                        Ok(Folded::Waits(reason)) => {
-                            monitor.waits(&slot.at, &reason);
-                            observer.retrying(role, record.topic, record.partition, &reason);
+            let goes_on = self.consumer.drain_some(|event| {
+                if failed.is_some() {
+                    return ControlFlow::Continue(());
+                }
+                match event {
+                    Event::Record(record) => {
+                        let Some(slot) = find(slots, &mut last, record.topic, record.partition)
+                        else {
+                            return ControlFlow::Continue(());
+                        };
+                        // No position rests on a part alone: it is handed over by itself.
+                        let part = |out: &mut Produced| {
+                            std::mem::swap(&mut step.outputs, &mut out.records);
+                            commit.hand_over(step)
+                        };
+                        match fold_wholly(slot, role, &record, out, part) {
+                            Ok(Folded::Yes) => folded += 1,
+                            Ok(Folded::Skipped | Folded::InPart) => {}
+                            Ok(Folded::Waits(reason)) => {
+                                monitor.waits(&slot.at, &reason);
+                                observer.retrying(role, record.topic, record.partition, &reason);
+                            }
+                            Err(error) => failed = Some(error),
                         }
-                        Err(error) => failed = Some(error),
+                    }
+                    Event::End { topic, partition, next } => {
+                        if let Some(slot) = find(slots, &mut last, topic, partition) {
+                            slot.end_seen(next);
+                        }
+                    }
+                    Event::Failed { topic, partition, code } => {
+                        let at = TopicPartition::new(topic, partition);
+                        monitor.note(&format!("reading {at}: {code}"));
+                        failed = fatal(at, code);
                     }
                 }
-                Event::End { topic, partition, next } => {
-                    if let Some(slot) = find(slots, &mut last, topic, partition) {
-                        slot.end_seen(next);
-                    }
-                }
-                Event::Failed { topic, partition, code } => {
-                    let at = TopicPartition::new(topic, partition);
-                    monitor.note(&format!("reading {at}: {code}"));
-                    failed = fatal(at, code);
-                }
+                ControlFlow::Continue(())
+            });
+            if !goes_on {
+                break;
             }
-        });
+        }
         observer.folded(role, folded, folding.elapsed_secs());
         failed.map_or(Ok(()), Err)
     }

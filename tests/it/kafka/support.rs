@@ -1,6 +1,7 @@
 //! A task that copies, and what the tests read and write with.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -40,6 +41,8 @@ struct Copy {
     out: Arc<str>,
     refusals: AtomicU32,
     told: bool,
+    /// Keys that were told to come next.
+    next: RefCell<VecDeque<Vec<u8>>>,
 }
 
 impl Copy {
@@ -51,6 +54,13 @@ impl Copy {
 
 impl Task for Copy {
     fn record(&mut self, record: &Record<'_>, out: &mut Produced) -> Result<(), TaskError> {
+        let next = self.next.get_mut();
+        // Who asks to wait is told of records that do not come then.
+        if !next.is_empty() && self.kind != Copies::Busy {
+            let at = next.iter().position(|key| Some(&**key) == record.key);
+            let at = at.unwrap_or_else(|| panic!("{next:?} were to come, not {:?}", record.key));
+            next.drain(..=at);
+        }
         let value = record.value.map(<[u8]>::to_vec);
         out.records.push(OutRecord::new(&self.out, b"k".to_vec(), value));
         let offset = record.offset.get();
@@ -70,6 +80,10 @@ impl Task for Copy {
             }
             _ => Ok(()),
         }
+    }
+
+    fn fetch(&self, keys: &[&[u8]]) {
+        *self.next.borrow_mut() = keys.iter().map(|key| key.to_vec()).collect();
     }
 
     fn idle(&mut self, waited: Millis, end: bool, out: &mut Produced) -> Result<(), TaskError> {
@@ -98,6 +112,7 @@ impl TaskFactory for Factory {
             out: format!("{}out", topic.strip_suffix("in").unwrap_or(topic)).into(),
             refusals: AtomicU32::new(0),
             told: false,
+            next: RefCell::default(),
         }))
     }
 }
@@ -112,7 +127,8 @@ pub(super) fn fill(connection: &Connection, topic: &str, partitions: i32, number
     let writer = Writer::new(connection, 1 << 20).unwrap();
     let topic: Arc<str> = topic.into();
     for n in numbers {
-        let mut record = OutRecord::new(&topic, b"k".to_vec(), Some(n.to_string().into_bytes()));
+        let number = n.to_string().into_bytes();
+        let mut record = OutRecord::new(&topic, number.clone(), Some(number));
         record.partition = Some(PartitionId::new(n % partitions));
         writer.send(&record).unwrap();
     }
