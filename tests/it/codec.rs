@@ -27,6 +27,7 @@ use touchline::model::touchpoint::{
     Campaign, Exposure, Item, Origin, OriginRef, Rating, Touchpoint, TouchpointRef,
 };
 
+mod any_schema;
 mod derived;
 
 /// What the Avro library makes of `body`, resolved to `reader` if given; nothing may be left over.
