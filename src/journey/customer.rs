@@ -22,8 +22,10 @@ use serde::{Deserialize, Serialize};
 const TRIM_AFTER: Millis = Millis::from_mins(5);
 
 /// Events kept per customer: half a megabyte when written down, and a record of the changelog takes
-/// one. Beyond it the oldest quarter is forgotten, and what comes before those is too late.
+/// one. Beyond it the oldest are forgotten, and what comes before those is too late: as few as can be,
+/// and as many at once as it takes not to unpack all of them too often.
 const EVENTS_MAX: usize = 32_768;
+const EVENTS_KEPT: usize = EVENTS_MAX / 32 * 31;
 
 /// An event as it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -302,7 +304,7 @@ impl Customer {
         let (Some(watermark), floor) = (ctx.watermark, ctx.floor()) else { return };
         let ripe = |first: EventTime| first.plus(TRIM_AFTER) < floor;
         let all = self.log.last_time().is_some_and(|last| last < floor);
-        let excess = (self.log.len() > EVENTS_MAX).then(|| self.log.len() - EVENTS_MAX / 4 * 3);
+        let excess = (self.log.len() > EVENTS_MAX).then(|| self.log.len() - EVENTS_KEPT);
         if !all && excess.is_none() && !self.log.first_time().is_some_and(ripe) {
             return;
         }
