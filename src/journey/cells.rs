@@ -51,57 +51,11 @@ struct Sum {
     cohort: Cohort,
 }
 
-type At = (Slice, Slice, u32);
-/// First and last offset.
-type Offsets = (i64, i64);
-
-/// Sums since the last flush, sorted, as they are written down.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct SavedPartials {
-    sums: Vec<(At, Sum)>,
-    links: Vec<(At, BTreeMap<u32, i32>)>,
-    evidence: Vec<(At, Offsets)>,
-}
-
-/// What was counted since the last flush.
-pub(super) struct Drained {
-    pub(super) tenants: BTreeMap<TenantId, TenantCells>,
-    /// Figures whatever their slice.
-    pub(super) by_profile: BTreeMap<ProfileId, Figures>,
-}
-
-fn sorted_entries<K: Ord + Copy, V: Clone>(map: &HashMap<K, V>) -> Vec<(K, V)> {
-    let mut all: Vec<(K, V)> = map.iter().map(|(k, v)| (*k, v.clone())).collect();
-    all.sort_unstable_by_key(|(k, _)| *k);
-    all
-}
-
-/// Sums since the last flush.
-#[derive(Default, Debug)]
-pub(super) struct Partials {
-    /// By (due, slice, profile).
-    sums: HashMap<At, Sum>,
-    /// By (due, slice, series) and `back`.
-    links: HashMap<(At, u32), i32>,
-    /// Offsets by (due, slice, tenant).
-    evidence: HashMap<At, Offsets>,
-    /// The evidence that grew last, which mostly is the one that grows next: not among the others.
-    growing: Option<(At, Offsets)>,
-}
-
-impl Partials {
-    /// Counts `sign` times `post`, due at `clock` or in its own slice, whichever is later.
-    pub(super) fn post(
-        &mut self,
-        profiles: &Profiles,
-        clock: Option<Slice>,
-        post: &Post,
-        sign: i64,
-    ) {
-        let due = clock.map_or(post.slice, |clock| clock.max(post.slice));
-        let sum = self.sums.entry((due, post.slice, post.profile)).or_default();
-        let (figures, cohort) = (&mut sum.figures, &mut sum.cohort);
-        match post.what {
+impl Sum {
+    #[inline]
+    fn post(&mut self, profiles: &Profiles, what: What, sign: i64) {
+        let (figures, cohort) = (&mut self.figures, &mut self.cohort);
+        match what {
             What::Event => figures.events += sign,
             What::Session => figures.sessions += sign,
             What::Engaged => figures.engaged_sessions += sign,
@@ -132,6 +86,68 @@ impl Partials {
             }
         }
     }
+}
+
+type At = (Slice, Slice, u32);
+/// First and last offset.
+type Offsets = (i64, i64);
+
+/// Sums since the last flush, sorted, as they are written down.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct SavedPartials {
+    sums: Vec<(At, Sum)>,
+    links: Vec<(At, BTreeMap<u32, i32>)>,
+    evidence: Vec<(At, Offsets)>,
+}
+
+/// What was counted since the last flush.
+pub(super) struct Drained {
+    pub(super) tenants: BTreeMap<TenantId, TenantCells>,
+    /// Figures whatever their slice.
+    pub(super) by_profile: BTreeMap<ProfileId, Figures>,
+}
+
+/// When what is counted in `slice` is due: in its own slice or at `clock`, whichever is later.
+fn due_of(slice: Slice, clock: Option<Slice>) -> Slice {
+    clock.map_or(slice, |clock| clock.max(slice))
+}
+
+fn sorted_entries<'a, K: Ord + Copy + 'a, V: Clone + 'a>(
+    entries: impl IntoIterator<Item = (&'a K, &'a V)>,
+) -> Vec<(K, V)> {
+    let mut all: Vec<(K, V)> = entries.into_iter().map(|(k, v)| (*k, v.clone())).collect();
+    all.sort_unstable_by_key(|(k, _)| *k);
+    all
+}
+
+/// Sums since the last flush.
+#[derive(Default, Debug)]
+pub(super) struct Partials {
+    /// By (due, slice, profile).
+    sums: HashMap<At, Sum>,
+    /// By (due, slice, series) and `back`.
+    links: HashMap<(At, u32), i32>,
+    /// Offsets by (due, slice, tenant).
+    evidence: HashMap<At, Offsets>,
+    /// The evidence that grew last, which mostly is the one that grows next: not among the others.
+    growing: Option<(At, Offsets)>,
+}
+
+impl Partials {
+    fn sum(&mut self, clock: Option<Slice>, slice: Slice, profile: ProfileId) -> &mut Sum {
+        self.sums.entry((due_of(slice, clock), slice, profile)).or_default()
+    }
+
+    /// Counts `sign` times `post`, due at `clock` or in its own slice, whichever is later.
+    pub(super) fn post(
+        &mut self,
+        profiles: &Profiles,
+        clock: Option<Slice>,
+        post: &Post,
+        sign: i64,
+    ) {
+        self.sum(clock, post.slice, post.profile).post(profiles, post.what, sign);
+    }
 
     /// Counts an event, and what it is worth.
     pub(super) fn event(
@@ -141,11 +157,10 @@ impl Partials {
         (slice, profile): (Slice, ProfileId),
         value: Option<(u32, i64)>,
     ) {
-        let due = clock.map_or(slice, |clock| clock.max(slice));
-        let figures = &mut self.sums.entry((due, slice, profile)).or_default().figures;
-        figures.events += 1;
+        let sum = self.sum(clock, slice, profile);
+        sum.post(profiles, What::Event, 1);
         if let Some((currency, minor)) = value.filter(|(_, minor)| *minor != 0) {
-            figures.value.add(profiles.currency(currency), i128::from(minor));
+            sum.post(profiles, What::Value { currency, minor }, 1);
         }
     }
 
@@ -158,8 +173,7 @@ impl Partials {
         back: u32,
         n: i32,
     ) {
-        let due = clock.map_or(slice, |clock| clock.max(slice));
-        *self.links.entry(((due, slice, series), back)).or_default() += n;
+        *self.links.entry(((due_of(slice, clock), slice, series), back)).or_default() += n;
     }
 
     /// Remembers that the record at `offset` counts in `slice`.
@@ -170,7 +184,7 @@ impl Partials {
         tenant: TenantId,
         offset: i64,
     ) {
-        let at = (clock.map_or(slice, |clock| clock.max(slice)), slice, tenant);
+        let at = (due_of(slice, clock), slice, tenant);
         let Some((_, (from, to))) = self.growing.as_mut().filter(|(growing, _)| *growing == at)
         else {
             self.grown();
@@ -189,18 +203,12 @@ impl Partials {
 
     /// What there is, to be written down; `None` if there is nothing.
     pub(super) fn saved(&self) -> Option<SavedPartials> {
+        let growing = self.growing.iter().map(|(at, range)| (at, range));
         (!self.is_empty()).then(|| SavedPartials {
             sums: sorted_entries(&self.sums),
             links: self.saved_links(),
-            evidence: self.saved_evidence(),
+            evidence: sorted_entries(self.evidence.iter().chain(growing)),
         })
-    }
-
-    fn saved_evidence(&self) -> Vec<(At, Offsets)> {
-        let all = self.evidence.iter().map(|(at, range)| (*at, *range)).chain(self.growing);
-        let mut all: Vec<(At, Offsets)> = all.collect();
-        all.sort_unstable_by_key(|(at, _)| *at);
-        all
     }
 
     fn saved_links(&self) -> Vec<(At, BTreeMap<u32, i32>)> {

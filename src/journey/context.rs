@@ -161,17 +161,6 @@ impl Default for Pieces {
 }
 
 impl Pieces {
-    #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
-        match self.room[self.length..].first_chunk_mut::<N>() {
-            Some(room) => {
-                *room = bytes;
-                self.length += N;
-            }
-            None => self.spill(&bytes),
-        }
-    }
-
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
         self.many.extend_from_slice(&self.room[..self.length]);
@@ -181,6 +170,8 @@ impl Pieces {
 }
 
 impl std::hash::Hasher for Pieces {
+    // Numbers come here, too, each with a length that is known then.
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         match self.room[self.length..].get_mut(..bytes.len()) {
             Some(room) => {
@@ -189,26 +180,6 @@ impl std::hash::Hasher for Pieces {
             }
             None => self.spill(bytes),
         }
-    }
-
-    #[inline]
-    fn write_u8(&mut self, number: u8) {
-        self.put(number.to_ne_bytes());
-    }
-
-    #[inline]
-    fn write_u32(&mut self, number: u32) {
-        self.put(number.to_ne_bytes());
-    }
-
-    #[inline]
-    fn write_u64(&mut self, number: u64) {
-        self.put(number.to_ne_bytes());
-    }
-
-    #[inline]
-    fn write_usize(&mut self, number: usize) {
-        self.put(number.to_ne_bytes());
     }
 
     fn finish(&self) -> u64 {

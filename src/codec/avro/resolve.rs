@@ -79,10 +79,6 @@ impl DecodePlan {
             return step;
         }
         match shapes.get(shape) {
-            Shape::Map(values) if matches!(shapes.get(*values), Shape::Text | Shape::Bytes) => {
-                self.reads.push(Read::Skip(shape));
-                Step::SkipTexts(self.reads.len() as u32 - 1)
-            }
             Shape::Array(items) => match self.flat(shapes, *items, &nobody) {
                 Some(at) => Step::Records(at),
                 None => self.read(Read::Skip(shape)),
@@ -128,9 +124,12 @@ impl DecodePlan {
         let Shape::Record(fields) = shapes.get(shape) else { return None };
         let steps: Option<Steps> = fields
             .iter()
-            .map(|field| match slot_of(&field.name) {
-                Some(slot) => Some((fast(shapes, field.shape, slot)?, 0)),
-                None => Some((fast_skip(shapes, field.shape)?, 0)),
+            .map(|field| {
+                let step = match slot_of(&field.name) {
+                    Some(slot) => fast(shapes, field.shape, slot),
+                    None => fast_skip(shapes, field.shape),
+                };
+                Some((step?, 0))
             })
             .collect();
         self.nested.push(count_skippable(steps?, &[], shapes));

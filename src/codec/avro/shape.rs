@@ -182,10 +182,17 @@ impl Shapes {
             Shape::Fixed(size) => drop(cursor.take(*size)?),
             Shape::Enum(symbols) => drop(cursor.index(symbols.len())?),
             Shape::Array(items) => cursor.blocks(|c| self.skip(*items, c, depth + 1))?,
-            Shape::Map(values) => cursor.blocks(|c| {
-                c.bytes()?;
-                self.skip(*values, c, depth + 1)
-            })?,
+            Shape::Map(values) => {
+                let of_texts = matches!(self.arena[*values], Shape::Text | Shape::Bytes);
+                let short = of_texts && depth < MAX_DEPTH;
+                match short.then(|| cursor.short_texts()).flatten() {
+                    Some(length) => cursor.advance(length),
+                    None => cursor.blocks(|c| {
+                        c.bytes()?;
+                        self.skip(*values, c, depth + 1)
+                    })?,
+                }
+            }
             Shape::Union(branches) => {
                 let branch = cursor.index(branches.len())?;
                 self.skip(branches[branch], cursor, depth + 1)?;

@@ -1,9 +1,9 @@
 //! The steps of a plan: a writer's record, field by field.
 //!
 //! The common fields (text, number, each also as `["null", T]`, read or skipped) are one step each, and
-//! so are records that hold nothing else; everything else goes through a small tree. Most fields are absent, and most of the others are short:
-//! these are told, and measured, by the next eight bytes of the record at once. What is not as usual is
-//! read value by value.
+//! so are records that hold nothing else; everything else goes through a small tree. Most fields are
+//! absent, and most of the others are short: these are told, and measured, by the next eight bytes of the
+//! record at once. What is not as usual is read value by value.
 
 use super::cursor::{Cursor, Malformed};
 use super::known::{Known, Text, WORDS};
@@ -21,8 +21,6 @@ pub(super) enum Step {
     SkipInt,
     SkipLong,
     SkipOptLong,
-    /// A map of texts; place in [`DecodePlan::reads`] of what else skips it.
-    SkipTexts(u32),
     /// An id that nobody reads: its length is bounded all the same.
     Unread(Slot),
     OptUnread(Slot),
@@ -190,10 +188,6 @@ impl DecodePlan {
                     cursor.long()?;
                 }
             }
-            Step::SkipTexts(at) => match cursor.short_texts() {
-                Some(length) => cursor.advance(length),
-                None => self.reads[at as usize].run(shapes, &mut cursor, filled)?,
-            },
             Step::Unread(slot) => filled.unread(slot, cursor.bytes()?)?,
             Step::OptUnread(slot) => {
                 if present(&mut cursor)? {
@@ -279,9 +273,8 @@ fn texts(bytes: &[u8], steps: &[(Step, u8)]) -> Option<(Vec<Text>, WordsHint)> {
             _ => return None,
         }
     }
-    let is_all = WORDS.iter().all(|word| {
-        steps.iter().any(|(step, _)| matches!(step, Step::Text(s) | Step::OptText(s) if s == word))
-    });
+    // Each step is of a word, and of another one.
+    let is_all = steps.len() == WORDS.len();
     Some((texts, if is_all { WordsHint::unique() } else { WordsHint::NONE }))
 }
 
