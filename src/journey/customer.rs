@@ -17,8 +17,8 @@ use super::sessions::{self, Change, Session};
 use crate::model::time::{EventTime, Millis};
 use serde::{Deserialize, Serialize};
 
-/// Age beyond the lateness floor at which a busy customer's events are forgotten: many at once, since
-/// each time all are unpacked.
+/// Age beyond the lateness floor at which the events of a customer who is about are forgotten: many at
+/// once, since each time all are unpacked.
 const TRIM_AFTER: Millis = Millis::from_mins(5);
 
 /// Events kept per customer: half a megabyte when written down, and a record of the changelog takes
@@ -162,17 +162,26 @@ impl Customer {
             Change::Appended(first) => *first,
             Change::Regrouped(_) => sessions::session_of(&self.sessions, &event).unwrap_or(0),
         };
-        let mut tend = rich.is_some();
+        let mut regrouped = false;
         if let Change::Regrouped(gone) = &change {
             for (old, into) in gone {
                 session_records::merged(&self.who, old, *into, ctx);
             }
             self.reassign(ctx);
-            tend = true;
+            regrouped = true;
         }
         let rich = rich.map(|rich| rich.in_session(session));
         let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
-        if tend || ctx.passed(closes) { Next::Now(rich) } else { Next::At(closes) }
+        if regrouped || ctx.passed(closes) {
+            return Next::Now(rich);
+        }
+        match rich {
+            None => Next::At(closes),
+            Some(rich) => match self.checkouts.add_ahead(rich, ctx) {
+                Ok(seen) => Next::At(seen.min(closes)),
+                Err(rich) => Next::Now(Some(rich)),
+            },
+        }
     }
 
     /// Stores an event, and what follows for distinct customers and sessions.
@@ -282,6 +291,7 @@ impl Customer {
         let settings = ctx.settings;
         if let Some(last) = self.log.last_time() {
             let keep = settings.allowed_lateness.max(settings.dedup_window);
+            let keep = keep.max(settings.session_gap);
             look_again(Some(ctx.due_by_watermark(last.plus(keep))));
         } else if !self.marks.is_empty() {
             links::forget(&mut self.marks, ctx);
@@ -303,7 +313,8 @@ impl Customer {
     fn trim(&mut self, ctx: &mut Context<'_>) {
         let (Some(watermark), floor) = (ctx.watermark, ctx.floor()) else { return };
         let ripe = |first: EventTime| first.plus(TRIM_AFTER) < floor;
-        let all = self.log.last_time().is_some_and(|last| last < floor);
+        let all = self.rests(ctx.clock, ctx.settings.session_gap)
+            && self.log.last_time().is_some_and(|last| last < floor);
         let excess = (self.log.len() > EVENTS_MAX).then(|| self.log.len() - EVENTS_KEPT);
         if !all && excess.is_none() && !self.log.first_time().is_some_and(ripe) {
             return;

@@ -110,21 +110,27 @@ impl Checkouts {
         })
     }
 
-    /// Keeps an event. Nothing rests on it before the clock has passed it.
-    pub(super) fn add(&mut self, event: RichEvent, ctx: &Context<'_>) {
+    /// Keeps an event, and returns when it is to be seen: nothing rests on it before the clock has
+    /// passed that.
+    pub(super) fn add(&mut self, event: RichEvent, ctx: &Context<'_>) -> EventTime {
         let order = event.stored.order();
         let at = self.events.partition_point(|e| e.stored.order() < order);
-        match ctx.passed(event.time()) {
-            true => self.stale = true,
+        let seen = match ctx.passed(event.time()) {
+            true => {
+                self.stale = true;
+                event.time()
+            }
             false => {
                 let seen = self.seen_from(event.time(), ctx);
                 self.due = Some(self.due.map_or(seen, |due| due.min(seen)));
+                seen
             }
-        }
+        };
         if self.events.len() == self.events.capacity() {
             self.events.reserve_exact(1 + self.events.len() / 16);
         }
         self.events.insert(at, event);
+        seen
     }
 
     /// When an event of this time is to be seen: as soon as the clock has passed it, or a little later

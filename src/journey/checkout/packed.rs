@@ -2,7 +2,7 @@
 //! room; while the customer is about, or something is due within the hour, they stay as they are worked
 //! with.
 
-use super::Checkouts;
+use super::{Checkouts, EVENTS_MAX, RichEvent};
 use crate::codec::packed;
 use crate::journey::context::Context;
 use crate::journey::packed_bytes;
@@ -116,6 +116,29 @@ impl Packed {
         if rests {
             self.rest(ctx);
         }
+    }
+
+    /// Takes in an event that the clock has not passed, so that nothing rests on it yet; returns when
+    /// to look at it. It comes back if there is more to do.
+    pub(in crate::journey) fn add_ahead(
+        &mut self,
+        event: RichEvent,
+        ctx: &Context<'_>,
+    ) -> Result<EventTime, RichEvent> {
+        let unsettled = self.look.is_none() && !self.is_empty();
+        if ctx.passed(event.time()) || unsettled {
+            return Err(event);
+        }
+        let mut checkouts = self.take();
+        if checkouts.events.len() >= EVENTS_MAX {
+            self.open = Some(checkouts);
+            return Err(event);
+        }
+        let seen = checkouts.add(event, ctx);
+        self.open = Some(checkouts);
+        let look = self.look.map_or(seen, |look| look.min(seen));
+        self.look = Some(look);
+        Ok(look)
     }
 
     /// Packs what is open, unless it is wanted soon.

@@ -36,7 +36,7 @@ impl Cluster {
         mock.create_topic("out", 1, 1).unwrap();
         // This broker holds a rebalance open for all of the session time-out but a second.
         let connection =
-            Connection::to(&mock.bootstrap_servers()).with("session.timeout.ms", "3000");
+            Connection::to(&mock.bootstrap_servers()).with("session.timeout.ms", "5000");
         Cluster { mock, connection }
     }
 
