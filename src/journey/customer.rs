@@ -1,7 +1,8 @@
 //! State of one customer: its stored events and what is derived from them.
 //!
 //! Events are kept sorted for as long as one that is not too late could come before them, and for
-//! deduplication, packed (see [`super::log`]); an idle customer keeps one mark per series.
+//! deduplication, packed (see [`super::log`]), and a little longer while the customer is about, to be
+//! forgotten together; an idle customer keeps one mark per series.
 
 mod state;
 
@@ -162,20 +163,17 @@ impl Customer {
             Change::Appended(first) => *first,
             Change::Regrouped(_) => sessions::session_of(&self.sessions, &event).unwrap_or(0),
         };
-        let mut regrouped = false;
+        let rich = rich.map(|rich| rich.in_session(session));
         if let Change::Regrouped(gone) = &change {
             for (old, into) in gone {
                 session_records::merged(&self.who, old, *into, ctx);
             }
             self.reassign(ctx);
-            regrouped = true;
-        }
-        let rich = rich.map(|rich| rich.in_session(session));
-        let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
-        if regrouped || ctx.passed(closes) {
             return Next::Now(rich);
         }
+        let closes = event.time.plus(ctx.profiles.get(event.profile).gap);
         match rich {
+            rich if ctx.passed(closes) => Next::Now(rich),
             None => Next::At(closes),
             Some(rich) => match self.checkouts.add_ahead(rich, ctx) {
                 Ok(seen) => Next::At(seen.min(closes)),
