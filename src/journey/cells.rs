@@ -68,22 +68,17 @@ impl Sum {
             What::Abandoned => figures.checkouts_abandoned += sign,
             What::Recovered => figures.checkouts_recovered += sign,
             What::CohortStarted => cohort.started += sign,
-            What::CohortCompleted(at) => {
-                cohort.completed += sign;
-                cohort.latest_decision = cohort.latest_decision.max(Some(at));
-            }
-            What::CohortAbandoned(at) => {
-                cohort.abandoned += sign;
-                cohort.latest_decision = cohort.latest_decision.max(Some(at));
-            }
-            What::CohortExpired(at) => {
-                cohort.expired += sign;
-                cohort.latest_decision = cohort.latest_decision.max(Some(at));
-            }
-            What::CohortUnique(at) => {
-                cohort.unique_abandoners += sign;
-                cohort.latest_decision = cohort.latest_decision.max(Some(at));
-            }
+            What::CohortCompleted(_) => cohort.completed += sign,
+            What::CohortAbandoned(_) => cohort.abandoned += sign,
+            What::CohortExpired(_) => cohort.expired += sign,
+            What::CohortUnique(_) => cohort.unique_abandoners += sign,
+        }
+        if let What::CohortCompleted(at)
+        | What::CohortAbandoned(at)
+        | What::CohortExpired(at)
+        | What::CohortUnique(at) = what
+        {
+            cohort.latest_decision = cohort.latest_decision.max(Some(at));
         }
     }
 }

@@ -288,8 +288,8 @@ impl Customer {
         }
         let settings = ctx.settings;
         if let Some(last) = self.log.last_time() {
-            let keep = settings.allowed_lateness.max(settings.dedup_window);
-            let keep = keep.max(settings.session_gap);
+            let needed = settings.allowed_lateness.max(settings.dedup_window);
+            let keep = needed.max(settings.session_gap);
             look_again(Some(ctx.due_by_watermark(last.plus(keep))));
         } else if !self.marks.is_empty() {
             links::forget(&mut self.marks, ctx);

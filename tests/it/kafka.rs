@@ -159,9 +159,7 @@ fn a_task_that_breaks_an_invariant_stops_its_role_with_the_reason() {
 #[test]
 fn two_members_of_a_group_share_partitions_and_lose_nothing() {
     let broker = Embedded::start([("in", 4), ("out", 1)]).unwrap();
-    // This broker holds a rebalance open for all of the session time-out but a second, and the first
-    // one for three seconds: a member that times out then is never answered.
-    let connection = broker.connection().with("session.timeout.ms", "5000");
+    let connection = broker.connection().with("session.timeout.ms", support::SESSION_TIMEOUT);
     rebalance(&connection, "in", "out");
 }
 

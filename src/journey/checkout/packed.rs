@@ -130,12 +130,12 @@ impl Packed {
             return Err(event);
         }
         let mut checkouts = self.take();
-        if checkouts.events.len() >= EVENTS_MAX {
-            self.open = Some(checkouts);
-            return Err(event);
-        }
-        let seen = checkouts.add(event, ctx);
+        let seen = match checkouts.events.len() < EVENTS_MAX {
+            true => Ok(checkouts.add(event, ctx)),
+            false => Err(event),
+        };
         self.open = Some(checkouts);
+        let seen = seen?;
         let look = self.look.map_or(seen, |look| look.min(seen));
         self.look = Some(look);
         Ok(look)

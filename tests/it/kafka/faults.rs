@@ -1,7 +1,7 @@
 //! A broker that refuses, hangs up, is away or is slow: what passes loses nothing and is got over soon,
 //! what does not ends with a sentence that names it.
 
-use super::support::{Copies, DEADLINE, all_of, copier, fill, owned, read_all};
+use super::support::{Copies, DEADLINE, SESSION_TIMEOUT, all_of, copier, fill, owned, read_all};
 use super::{committed, settings};
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
@@ -34,9 +34,8 @@ impl Cluster {
         let mock = MockCluster::new(brokers).unwrap();
         mock.create_topic("in", PARTITIONS, 1).unwrap();
         mock.create_topic("out", 1, 1).unwrap();
-        // This broker holds a rebalance open for all of the session time-out but a second.
         let connection =
-            Connection::to(&mock.bootstrap_servers()).with("session.timeout.ms", "5000");
+            Connection::to(&mock.bootstrap_servers()).with("session.timeout.ms", SESSION_TIMEOUT);
         Cluster { mock, connection }
     }
 

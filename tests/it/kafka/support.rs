@@ -19,6 +19,10 @@ use touchline::model::time::Millis;
 /// How long a condition may take to come true on a busy machine.
 pub(super) const DEADLINE: Millis = Millis::from_secs(60);
 
+/// Session time-out at the client's mock broker, in ms. It holds a rebalance open for all of it but a
+/// second, and the first one for three seconds: a member that times out meanwhile is never answered.
+pub(super) const SESSION_TIMEOUT: &str = "5000";
+
 /// What the copying task does besides copying.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Copies {
