@@ -367,7 +367,9 @@ impl Core {
             let result = slot.task.record(record, out);
             if result.is_ok() && (!out.replaying || Mutation::RefoldPublishes.is_on()) {
                 self.urgent |= out.urgent;
-                self.pending.push(slot.id, out.records.drain(..));
+                if !out.records.is_empty() {
+                    self.pending.push(slot.id, out.records.drain(..));
+                }
             }
             match result {
                 Ok(()) if slot.task.has_more() => {
